@@ -1,0 +1,1 @@
+"""A FUSE-mounted overlay file system for container images."""

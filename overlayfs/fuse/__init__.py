@@ -1,0 +1,1 @@
+"""The edge to the kernel: the only place that knows pyfuse3."""

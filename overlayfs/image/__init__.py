@@ -1,0 +1,1 @@
+"""What an image is: frozen values, JSON in and out."""

@@ -1,0 +1,1 @@
+"""Layers on disk: lower directories, the upper directory, unpacking."""

@@ -1,0 +1,1 @@
+"""System calls, one function each: arguments in, result or OSError out."""

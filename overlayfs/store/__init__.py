@@ -1,0 +1,1 @@
+"""What this machine keeps: blobs, unpacked layers, names, mounts."""

@@ -1,0 +1,1 @@
+"""The live file system, by inode."""

@@ -1,0 +1,1 @@
+"""The rules of the union: no system calls, no event loop, no FUSE."""
