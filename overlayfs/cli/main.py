@@ -1,0 +1,126 @@
+"""The command ``pyoverlay``: its subcommands, and the one place where errors become text."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from overlayfs.cli.version import VERSION
+from overlayfs.errors import OverlayError
+from overlayfs.printable import printable
+
+# Loaded when used: drawing and mounting import much that `--help` and `ps` do not need.
+COMMANDS = {
+    "completion": "Print the completion code for a shell.",
+    "demo": "Build a small image, mount it, change it, and show what happens.",
+    "diff": "List what was changed in a mount.",
+    "images": "List the images in the store.",
+    "mount": "Mount an image.",
+    "ps": "List the mounts.",
+    "umount": "Unmount.",
+    "version": "Print the version.",
+}
+
+
+class Commands(click.Group):
+    """The subcommands by name; one module each, imported when its command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"overlayfs.cli.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] == "unmount":
+            args = ["umount", *args[1:]]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    epilog="Examples:\n\n\b\n"
+    "  pyoverlay mount image.tar /mnt/root\n"
+    "  pyoverlay ps\n"
+    "  pyoverlay diff /mnt/root\n"
+    "  pyoverlay umount /mnt/root\n",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(VERSION, prog_name="pyoverlay", message="%(prog)s %(version)s")
+def pyoverlay() -> None:
+    """Mount container images: look at them, change them, run what is in them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code follows mount(8).
+
+    1 wrong usage, bad input or missing permission; 2 the system failed; 8 interrupted;
+    32 the mount failed.
+    """
+    try:
+        result = pyoverlay.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="pyoverlay",
+            standalone_mode=False,
+        )
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.Abort:
+        return _interrupted()
+    except click.ClickException as exc:
+        exc.show()
+        return 1
+    except OverlayError as exc:
+        _complain(exc.message, exc.hint)
+        return exc.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone (`pyoverlay images | head -1`): nobody to tell.
+        # Python would flush at exit, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _interrupted()
+    except OSError as exc:
+        _complain(_reason(exc), "")
+        return 2
+    # Without standalone_mode click returns what `ctx.exit` was given.
+    return result if isinstance(result, int) else 0
+
+
+def _reason(exc: OSError) -> str:
+    """One line for a system error, with the file it is about where there is one."""
+    reason = exc.strerror or str(exc)
+    if exc.filename is None:
+        return reason
+    name = exc.filename if isinstance(exc.filename, bytes | str) else str(exc.filename)
+    return f"{printable(name)}: {reason}"
+
+
+def _complain(message: str, hint: str) -> None:
+    """The message and the way out, on stderr, without what a terminal would obey."""
+    click.echo(f"pyoverlay: {_lines(message)}", err=True)
+    if hint:
+        click.echo(f"  hint: {_lines(hint)}", err=True)
+
+
+def _lines(text: str) -> str:
+    """*text* safe to print, its own line breaks kept (lists of choices have some)."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _interrupted() -> int:
+    _complain("interrupted", "")
+    return 8
