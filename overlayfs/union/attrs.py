@@ -1,7 +1,8 @@
-"""The kinds of file a tree is made of."""
+"""The kinds of file a tree is made of, and what is known of each."""
 
 import stat
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Kind(StrEnum):
@@ -36,3 +37,39 @@ _IFMT = {
     Kind.BLOCK: stat.S_IFBLK,
 }
 _KINDS = {ifmt: kind for kind, ifmt in _IFMT.items()}
+
+
+class Attrs(NamedTuple):
+    """What stat(2) says of a file, as the guest sees it; times are ns since the epoch.
+
+    *mode* has the type bits; *blocks* counts 512 bytes each.
+    """
+
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size: int
+    blocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class AttrChange(NamedTuple):
+    """What setattr is asked to change; None leaves a thing as it is."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+class Caller(NamedTuple):
+    """Who asks: the owner of what gets created."""
+
+    uid: int
+    gid: int

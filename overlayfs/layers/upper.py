@@ -1,0 +1,299 @@
+"""The upper layer: a directory that takes the changes, and a work directory beside it.
+
+What is not one system call is drafted in the work directory and renamed, so that the
+upper directory is a legal tree at every moment; the work directory is emptied when it is
+opened.  Both are in the layer format, which for root is the kernel's own
+(Documentation/filesystems/overlayfs.rst): the kernel can mount the result.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from overlayfs.errors import MountFailed
+from overlayfs.layers.lower import Layer
+from overlayfs.linux import fds, files, xattrs
+from overlayfs.union import acl
+from overlayfs.union.attrs import Attrs, Kind
+from overlayfs.union.names import OVERRIDE_STAT, Format, encode_override
+
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPAQUE_VALUE = b"y"
+
+
+class Birth(NamedTuple):
+    """What a new file is to be; *mode* without type bits, *xattrs* by guest name."""
+
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    rdev: int = 0
+    target: bytes = b""
+    xattrs: dict[bytes, bytes] = {}  # noqa: RUF012  (never changed, and a NamedTuple)
+
+
+class Upper(Layer):
+    """A layer that can be written; its methods take descriptors of its directories."""
+
+    def __init__(self, path: Path, work: Path, fmt: Format, number: int) -> None:
+        """Open and lock *path* and *work*, and empty the work directory.
+
+        Raises MountFailed when another mount has one of them, or when they are on
+        different file systems.
+        """
+        super().__init__(path, fmt, number)
+        inner = work / "work"
+        inner.mkdir(mode=0o700, exist_ok=True)
+        self._locks = [self.root, os.open(work, os.O_RDONLY | os.O_DIRECTORY)]
+        for fd, place in zip(self._locks, (path, work), strict=True):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise MountFailed(
+                    f"{place}: in use by another mount",
+                    hint="unmount that one, or choose another directory",
+                ) from exc
+        for draft in inner.iterdir():
+            if draft.is_dir() and not draft.is_symlink():
+                shutil.rmtree(draft)
+            else:
+                draft.unlink()
+        self.work = os.open(inner, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if os.fstat(self.work).st_dev != self.device:
+            raise MountFailed(f"{work}: not on the file system of the upper directory {path}")
+        self._drafts = 0
+        self._ids = (os.geteuid(), os.getegid())
+        self._origin = fmt.prefix + b"pyoverlay.origin"
+
+    def close(self) -> None:
+        os.close(self.work)
+        os.close(self._locks[1])
+        super().close()
+
+    def sync(self) -> None:
+        """Bring everything that was written to the disk."""
+        files.syncfs(self.root)
+
+    # -- new files ---------------------------------------------------------------------
+
+    def draft(self) -> bytes:
+        """A name that is free in the work directory."""
+        self._drafts += 1
+        return b"#%x" % self._drafts
+
+    def make(self, dir_fd: int, name: bytes, birth: Birth) -> int:
+        """Create *name* as *birth* says.
+
+        Gives a descriptor for reading and writing a new file, -1 for other kinds.  Raises
+        OSError, and leaves nothing then.
+        """
+        fd = self._body(dir_fd, name, birth)
+        place: xattrs.Place = fd if fd >= 0 else fds.beneath(dir_fd, name)
+        try:
+            self._dress(place, birth)
+        except OSError:
+            if fd >= 0:
+                os.close(fd)
+            self.discard(dir_fd, name, directory=birth.kind is Kind.DIRECTORY)
+            raise
+        return fd
+
+    def _body(self, dir_fd: int, name: bytes, birth: Birth) -> int:
+        """The bare file; what a plain user cannot make is a regular placeholder."""
+        kind = birth.kind
+        free = self.format is Format.KERNEL
+        if kind is Kind.FILE:
+            return os.open(name, _CREATE, birth.mode & 0o777 if free else 0o600, dir_fd=dir_fd)
+        if kind is Kind.DIRECTORY:
+            os.mkdir(name, birth.mode & 0o1777 if free else 0o700, dir_fd=dir_fd)
+        elif kind is Kind.SYMLINK and (free or not (birth.uid or birth.gid)):
+            os.symlink(birth.target, name, dir_fd=dir_fd)
+        elif free:
+            os.mknod(name, kind.ifmt | birth.mode & 0o777, birth.rdev, dir_fd=dir_fd)
+        else:
+            fd = os.open(name, _CREATE, 0o600, dir_fd=dir_fd)
+            try:
+                os.write(fd, birth.target)
+            finally:
+                os.close(fd)
+        return -1
+
+    def _dress(self, place: xattrs.Place, birth: Birth) -> None:
+        """Owner, then attributes, then mode: a chown drops suid and capabilities."""
+        kind, mode = birth.kind, birth.mode & 0o7777
+        if self.format is Format.KERNEL:
+            if (birth.uid, birth.gid) != self._ids:
+                os.chown(place, birth.uid, birth.gid, **_nofollow(place))
+            self._put_xattrs(place, birth.xattrs)
+            if kind is not Kind.SYMLINK and (mode & 0o7000 or (birth.uid, birth.gid) != self._ids):
+                self._chmod(place, mode)
+            return
+        self._put_xattrs(place, birth.xattrs)
+        if kind is not Kind.SYMLINK or birth.uid or birth.gid:
+            self._override(place, kind, mode, birth.uid, birth.gid, birth.rdev)
+
+    def _override(
+        self, place: xattrs.Place, kind: Kind, mode: int, uid: int, gid: int, rdev: int
+    ) -> None:
+        numbers = (os.major(rdev), os.minor(rdev))
+        xattrs.put(place, OVERRIDE_STAT, encode_override(kind, mode, uid, gid, numbers))
+
+    def _put_xattrs(self, place: xattrs.Place, guest: dict[bytes, bytes]) -> None:
+        for name, value in guest.items():
+            try:
+                xattrs.put(place, self.format.to_disk(name), value)
+            except OSError as exc:
+                # What this process or file system may not keep of security labels is not
+                # worth failing for; running out of space is.
+                if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOVERFLOW) or (
+                    not name.startswith((b"security.", b"trusted."))
+                ):
+                    raise
+
+    # -- names -------------------------------------------------------------------------
+
+    def whiteout(self, dir_fd: int, name: bytes) -> None:
+        """Hide *name*, which the upper directory *dir_fd* does not have."""
+        os.mknod(name, stat.S_IFCHR, 0, dir_fd=dir_fd)
+
+    def replace_by_whiteout(self, dir_fd: int, name: bytes, *, directory: bool) -> None:
+        """Put a whiteout where *name* is, in one step."""
+        draft = self.draft()
+        self.whiteout(self.work, draft)
+        if not directory:
+            files.renameat2(self.work, draft, dir_fd, name)
+            return
+        files.renameat2(self.work, draft, dir_fd, name, files.RENAME_EXCHANGE)
+        self.discard(self.work, draft, directory=True)
+
+    def take_away(self, dir_fd: int, name: bytes) -> None:
+        """Remove the directory *name*, whiteouts in it included, in one step."""
+        try:
+            os.rmdir(name, dir_fd=dir_fd)
+        except OSError as exc:
+            if exc.errno != errno.ENOTEMPTY:
+                raise
+            draft = self.draft()
+            files.renameat2(dir_fd, name, self.work, draft)
+            self.discard(self.work, draft, directory=True)
+
+    def discard(self, dir_fd: int, name: bytes, *, directory: bool) -> None:
+        """Remove *name* and whatever it holds."""
+        if directory:
+            shutil.rmtree(name, dir_fd=dir_fd)
+        else:
+            os.unlink(name, dir_fd=dir_fd)
+
+    def publish(self, draft: bytes, dir_fd: int, name: bytes) -> None:
+        """Give the draft of a copy its name; the directory's times stay as they are."""
+        before = os.fstat(dir_fd)
+        files.renameat2(self.work, draft, dir_fd, name)
+        os.utime(dir_fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def make_opaque(self, place: xattrs.Place) -> None:
+        """Let the directory at *place* hide what is below it."""
+        xattrs.put(place, self.format.opaque, _OPAQUE_VALUE)
+
+    # -- identity ----------------------------------------------------------------------
+
+    def origin(self, dir_fd: int, name: bytes) -> int | None:
+        """The inode number that *name* had before it was copied up, if it was."""
+        value = xattrs.get(fds.beneath(dir_fd, name), self._origin)
+        return int(value) if value and value.isdigit() else None
+
+    def set_origin(self, place: xattrs.Place, ino: int) -> None:
+        """Remember the inode number of a copy across mounts.
+
+        Where symbolic links and devices can carry no attribute (the user format), their
+        number changes with the next mount.
+        """
+        try:
+            xattrs.put(place, self._origin, b"%d" % ino)
+        except OSError as exc:
+            if exc.errno not in (errno.EPERM, errno.ENOTSUP):
+                raise
+
+    # -- changes -----------------------------------------------------------------------
+
+    def chown(self, place: xattrs.Place, attrs: Attrs, uid: int, gid: int) -> None:
+        """Give the file at *place*, which has *attrs*, to *uid* and *gid*."""
+        if self.format is Format.KERNEL:
+            os.chown(place, uid, gid, **_nofollow(place))
+            return
+        kind = Kind.of(attrs.mode)
+        if kind is Kind.SYMLINK and self._is_real_symlink(place):
+            if not (uid or gid):
+                return
+            raise OSError(errno.EOPNOTSUPP, "owner of a symbolic link")
+        self._override(place, kind, stat.S_IMODE(attrs.mode), uid, gid, attrs.rdev)
+
+    def _is_real_symlink(self, place: xattrs.Place) -> bool:
+        return isinstance(place, bytes) and stat.S_ISLNK(os.lstat(place).st_mode)
+
+    def chmod(self, place: xattrs.Place, attrs: Attrs, mode: int) -> None:
+        """Set the permission bits of the file at *place*, which has *attrs*."""
+        if self.format is Format.KERNEL:
+            self._chmod(place, mode & 0o7777)
+            return
+        listed = xattrs.get(place, self.format.to_disk(acl.ACCESS))
+        if listed is not None:
+            changed = acl.with_permissions(listed, mode)
+            xattrs.put(place, self.format.to_disk(acl.ACCESS), changed)
+        self._override(place, Kind.of(attrs.mode), mode, attrs.uid, attrs.gid, attrs.rdev)
+
+    def _chmod(self, place: xattrs.Place, mode: int) -> None:
+        if isinstance(place, int):
+            os.chmod(fds.itself(place), mode)
+            return
+        # fchmodat(2) follows a last symbolic link; what O_NOFOLLOW opened is no link.
+        fd = os.open(place, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.chmod(fds.itself(fd), mode)
+        finally:
+            os.close(fd)
+
+    def utime(self, place: xattrs.Place, atime_ns: int, mtime_ns: int) -> None:
+        """Set both times, in ns since the epoch."""
+        os.utime(place, ns=(atime_ns, mtime_ns), **_nofollow(place))
+
+    def truncate(self, dir_fd: int, name: bytes, size: int) -> None:
+        """Cut or lengthen the file *name* to *size* bytes."""
+        fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+        try:
+            os.ftruncate(fd, size)
+        finally:
+            os.close(fd)
+
+    def set_xattr(self, place: xattrs.Place, attrs: Attrs, name: bytes, value: bytes) -> None:
+        """Set the guest's attribute *name*; an access list sets the mode too."""
+        disk = self.format.to_disk(name)
+        if self.format is Format.USER and name == acl.ACCESS:
+            try:
+                mode = stat.S_IMODE(attrs.mode) & ~0o777 | acl.permissions(value)
+                plain = acl.is_plain(value)
+            except ValueError as exc:
+                raise OSError(errno.EINVAL, str(exc)) from exc
+            if not plain:
+                xattrs.put(place, disk, value)
+            elif xattrs.get(place, disk) is not None:
+                xattrs.remove(place, disk)
+            self._override(place, Kind.of(attrs.mode), mode, attrs.uid, attrs.gid, attrs.rdev)
+            return
+        xattrs.put(place, disk, value)
+
+    def remove_xattr(self, place: xattrs.Place, name: bytes) -> None:
+        """Remove the guest's attribute *name*; OSError ENODATA when it is not there."""
+        xattrs.remove(place, self.format.to_disk(name))
+
+    def open_rw(self, dir_fd: int, name: bytes) -> int:
+        """A descriptor for reading and writing the body of *name*."""
+        return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+
+
+def _nofollow(place: xattrs.Place) -> dict[str, bool]:
+    return {} if isinstance(place, int) else {"follow_symlinks": False}
