@@ -1,0 +1,22 @@
+"""Strangers' text, made fit for a terminal."""
+
+
+def printable(name: bytes | str) -> str:
+    r"""*name* with everything a terminal could obey or hide written as an escape.
+
+    Control characters, bidirectional overrides, zero-width and unassigned characters become
+    ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``, and so do bytes that are not UTF-8.  Letters,
+    marks, symbols and the plain space stay.
+    """
+    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(ord(char)) for char in text)
+
+
+def _escape(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape carried here
+        return f"\\x{code - 0xDC00:02x}"
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
