@@ -84,7 +84,7 @@ def _entry(
         mtime_ns=found.st_mtime_ns,
         nlink=0 if is_dir else found.st_nlink,
         rdev=found.st_rdev if is_device else 0,
-        target=os.readlink(full) if kind == "symlink" else b"",
+        target=os.readlink(full) if kind == "symlink" else b"",  # noqa: PTH115 - names are bytes
         sha256=_sha256(full) if kind == "file" else "",
         xattrs=_xattrs(full, ignore),
         same_as=path if is_dir else first.setdefault((found.st_dev, found.st_ino), path),

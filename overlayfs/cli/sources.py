@@ -1,0 +1,39 @@
+"""What the word SOURCE of a command means: an image in a file, or one in the store."""
+
+from pathlib import Path
+
+from overlayfs.archive.detect import open_image
+from overlayfs.cli import progress
+from overlayfs.errors import ImageNotFound
+from overlayfs.image.platform import Platform
+from overlayfs.store.store import Store, StoredImage
+
+TRANSPORTS = ("docker-archive:", "oci-archive:", "oci:", "dir:")
+
+
+def find_image(store: Store, source: str, platform: Platform | None = None) -> StoredImage:
+    """The image *source* in *store*, unpacked into it first when it is a file or directory.
+
+    A path that exists goes before a name in the store; what cannot be a name is a path.
+    """
+    if not is_path(source):
+        try:
+            return store.image(source)
+        except ImageNotFound as exc:
+            raise ImageNotFound(
+                f"{source}: no such file, and no image of that name in the store {store.root}",
+                hint="`pyoverlay images` lists the images in the store",
+            ) from exc
+    with (
+        open_image(source, platform=platform, scratch=store.scratch) as image,
+        progress.shown(source) as shown,
+    ):
+        return store.add(image, progress=shown)
+
+
+def is_path(source: str) -> bool:
+    """Whether *source* is a path, with or without a choice of image behind it."""
+    if source.startswith(TRANSPORTS) or source.startswith(("/", "./", "../", "~")):
+        return True
+    ends = [at for at, char in enumerate(source) if char in ":@"]
+    return any(Path(source[:end]).exists() for end in [*ends, len(source)] if end)
