@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import shutil
+import struct
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 from overlayfs.errors import OverlayError
 from overlayfs.image.platform import Platform
 
+PT_INTERP = 3  # elf.h
 COMMANDS = ("cat", "cp", "echo", "find", "id", "ls", "mkdir", "mv", "rm", "sh", "stat", "uname")
 
 
@@ -87,8 +89,18 @@ def find_busybox(scratch: Path) -> bytes:
 
 
 def _is_static(program: bytes) -> bool:
-    # A program that needs libraries names its dynamic linker (elf(5), PT_INTERP).
-    return program[:4] == b"\x7fELF" and b"ld-linux" not in program and b"ld-musl" not in program
+    """Whether *program* needs no libraries: it names no dynamic linker (elf(5), PT_INTERP)."""
+    if program[:4] != b"\x7fELF":
+        return False
+    order = "<" if program[5] == 1 else ">"
+    if program[4] == 2:
+        (start,) = struct.unpack_from(f"{order}Q", program, 0x20)
+        size, count = struct.unpack_from(f"{order}HH", program, 0x36)
+    else:
+        (start,) = struct.unpack_from(f"{order}I", program, 0x1C)
+        size, count = struct.unpack_from(f"{order}HH", program, 0x2A)
+    kinds = (struct.unpack_from(f"{order}I", program, start + at * size)[0] for at in range(count))
+    return PT_INTERP not in kinds
 
 
 def _layers(busybox: bytes) -> Iterator[Layer]:

@@ -1,14 +1,13 @@
 """What the word SOURCE of a command means: an image in a file, or one in the store."""
 
-from pathlib import Path
-
 from overlayfs.archive.detect import open_image
+from overlayfs.archive.location import Location, Transport
 from overlayfs.cli import progress
 from overlayfs.errors import ImageNotFound
 from overlayfs.image.platform import Platform
 from overlayfs.store.store import Store, StoredImage
 
-TRANSPORTS = ("docker-archive:", "oci-archive:", "oci:", "dir:")
+TRANSPORTS = tuple(f"{transport}:" for transport in Transport)
 
 
 def find_image(store: Store, source: str, platform: Platform | None = None) -> StoredImage:
@@ -33,7 +32,4 @@ def find_image(store: Store, source: str, platform: Platform | None = None) -> S
 
 def is_path(source: str) -> bool:
     """Whether *source* is a path, with or without a choice of image behind it."""
-    if source.startswith(TRANSPORTS) or source.startswith(("/", "./", "../", "~")):
-        return True
-    ends = [at for at, char in enumerate(source) if char in ":@"]
-    return any(Path(source[:end]).exists() for end in [*ends, len(source)] if end)
+    return Location.parse(source) is not None or source.startswith(("/", "./", "../", *TRANSPORTS))
