@@ -1,9 +1,10 @@
 """Descriptors and media types (image-spec, descriptor.md and media-types.md)."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from overlayfs.image.digest import Digest
 from overlayfs.image.platform import Platform
@@ -87,6 +88,15 @@ class Descriptor(Struct, frozen=True, omit_defaults=True, rename="camel"):
     def annotation(self, key: str) -> str | None:
         """The annotation *key*, None when there is none."""
         return (self.annotations or {}).get(key)
+
+    @property
+    def bare(self) -> Self:
+        """The same blob with nothing said about it but type, digest and size."""
+        return type(self)(self.media_type, self.digest, self.size)
+
+    def within(self, outer: Platform | None) -> Self:
+        """This entry of an index that is itself for the platform *outer*."""
+        return self if self.platform is not None else replace(self, platform=outer)
 
     @property
     def is_attestation(self) -> bool:

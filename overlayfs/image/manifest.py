@@ -81,7 +81,9 @@ def parse(data: bytes, what: str = "manifest") -> Manifest | Index:
         )
     if document.schema_version not in (None, 2):
         raise InvalidImage(f"{what}: schema version {document.schema_version} is not known")
-    if document.manifests is not None and (document.layers or document.config):
+    if document.manifests is not None and (
+        document.layers is not None or document.config is not None
+    ):
         raise InvalidImage(f"{what}: both an index and a manifest")
     if document.config is not None:
         _agree(what, declared, MANIFESTS)

@@ -1,0 +1,147 @@
+"""Compressed streams: recognised by their first bytes, and decompressed while they are read."""
+
+import lzma
+import sys
+from enum import StrEnum
+from typing import BinaryIO, Protocol, cast
+
+from isal import igzip_lib
+
+from overlayfs.errors import InvalidImage
+from overlayfs.image.stream import Stream
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import ZstdDecompressor, ZstdError
+else:
+    from backports.zstd import ZstdDecompressor, ZstdError
+
+# All three decoders release the GIL while they work, so large pieces let threads overlap.
+_IN = 1 << 18
+_OUT = 1 << 20
+# isal's stubs call its exception class an instance.
+_GzipError = cast("type[Exception]", igzip_lib.error)
+# xz -9 needs 65 MiB; a file may ask for 4 GiB.
+_XZ_MEMORY = 256 << 20
+
+
+class Compression(StrEnum):
+    """How a stream of bytes is packed."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    XZ = "xz"
+
+
+def sniff(head: bytes) -> Compression:
+    """How a stream that begins with *head* (6 bytes are enough) is packed."""
+    if head.startswith(b"\x1f\x8b\x08"):
+        return Compression.GZIP
+    # RFC 8878, 3.1.1 and 3.1.2: a frame, or a skippable one in front of it.
+    if head.startswith(b"\x28\xb5\x2f\xfd") or (
+        head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
+    ):
+        return Compression.ZSTD
+    if head.startswith(b"\xfd7zXZ\0"):
+        return Compression.XZ
+    return Compression.NONE
+
+
+def decompressed(stream: BinaryIO, *, what: str = "layer") -> "Decompressed":
+    """The bytes that *stream* packs, whatever packs them; closing it closes *stream*.
+
+    Several gzip members, zstd frames or xz streams one after the other count as one.  A read
+    raises InvalidImage, beginning with *what*, when the stream is damaged or ends early, and
+    when something else follows it; only NUL padding after gzip and xz is passed over.
+    """
+    return Decompressed(stream, what)
+
+
+class _Decoder(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class Decompressed(Stream):
+    """What ``decompressed`` gives; *compression* is known once something was read."""
+
+    def __init__(self, stream: BinaryIO, what: str) -> None:
+        super().__init__()
+        self._stream = stream
+        self._what = what
+        self._input = b""
+        self._decoder: _Decoder | None = None
+        self.compression: Compression | None = None
+
+    def _next(self, n: int) -> bytes:
+        if self.compression is None:
+            self._fill(6)
+            self.compression = sniff(self._input)
+        if self.compression is Compression.NONE:
+            head, self._input = self._input, b""
+            return head or self._stream.read(max(n, _IN))
+        while self._decoder is not None or self._begins(self.compression):
+            piece = self._decode(self._decoder or _decoder(self.compression), max(n, _OUT))
+            if piece:
+                return piece
+        return b""
+
+    def _decode(self, decoder: _Decoder, most: int) -> bytes:
+        self._decoder = decoder
+        given = b""
+        if decoder.needs_input:
+            given, self._input = self._input or self._stream.read(_IN), b""
+            if not given:
+                raise InvalidImage(f"{self._what}: the {self.compression} data end too early")
+        try:
+            piece = decoder.decompress(given, most)
+        except (_GzipError, ZstdError, lzma.LZMAError, EOFError) as exc:
+            raise InvalidImage(f"{self._what}: damaged {self.compression} data: {exc}") from exc
+        if decoder.eof:
+            self._input, self._decoder = decoder.unused_data, None
+        return piece
+
+    def _begins(self, compression: Compression) -> bool:
+        """Whether another member, frame or stream begins here; False at the end."""
+        self._fill(6)
+        if self._input and not self._input[0] and compression is not Compression.ZSTD:
+            while self._input and not self._input.strip(b"\0"):
+                self._input = self._stream.read(_IN)
+            if self._input:
+                self._input = self._input.lstrip(b"\0")
+                self._fill(6)
+                # xz pads between streams too (file format 2.2); after gzip's NULs comes nothing.
+                if compression is Compression.GZIP:
+                    raise self._garbage()
+        if not self._input:
+            return False
+        if sniff(self._input) is not compression:
+            raise self._garbage()
+        return True
+
+    def _garbage(self) -> InvalidImage:
+        return InvalidImage(f"{self._what}: something else follows the {self.compression} data")
+
+    def _fill(self, least: int) -> None:
+        while len(self._input) < least and (piece := self._stream.read(_IN)):
+            self._input += piece
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def _decoder(compression: Compression) -> _Decoder:
+    match compression:
+        case Compression.GZIP:
+            return igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
+        case Compression.ZSTD:
+            return ZstdDecompressor()
+        case _:
+            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
