@@ -83,7 +83,7 @@ class Layer:
     def _whiteout(self, dir_fd: int, name: bytes) -> bool:
         path = fds.beneath(dir_fd, name)
         return xattrs.get(path, self.format.prefix + b"whiteout") is not None and not (
-            os.stat(path, follow_symlinks=False).st_size
+            os.stat(path, follow_symlinks=False).st_size  # noqa: PTH116  (bytes)
         )
 
     def is_opaque(self, dir_fd: int, name: bytes) -> bool:

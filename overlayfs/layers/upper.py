@@ -95,7 +95,7 @@ class Upper(Layer):
         fd = self._body(dir_fd, name, birth)
         place: xattrs.Place = fd if fd >= 0 else fds.beneath(dir_fd, name)
         try:
-            self._dress(place, birth)
+            self.dress(place, birth, created=True)
         except OSError:
             if fd >= 0:
                 os.close(fd)
@@ -123,14 +123,19 @@ class Upper(Layer):
                 os.close(fd)
         return -1
 
-    def _dress(self, place: xattrs.Place, birth: Birth) -> None:
-        """Owner, then attributes, then mode: a chown drops suid and capabilities."""
+    def dress(self, place: xattrs.Place, birth: Birth, *, created: bool = False) -> None:
+        """Give the file at *place* owner, attributes and mode, in this order.
+
+        A chown(2) drops suid bits and capabilities, so it comes first.  *created* says
+        that the file was made with the permission bits of *birth*.
+        """
         kind, mode = birth.kind, birth.mode & 0o7777
         if self.format is Format.KERNEL:
-            if (birth.uid, birth.gid) != self._ids:
-                os.chown(place, birth.uid, birth.gid, **_nofollow(place))
+            given = (birth.uid, birth.gid) != self._ids
+            if given:
+                os.chown(place, birth.uid, birth.gid, follow_symlinks=isinstance(place, int))
             self._put_xattrs(place, birth.xattrs)
-            if kind is not Kind.SYMLINK and (mode & 0o7000 or (birth.uid, birth.gid) != self._ids):
+            if kind is not Kind.SYMLINK and (not created or given or mode & 0o7000):
                 self._chmod(place, mode)
             return
         self._put_xattrs(place, birth.xattrs)
@@ -223,17 +228,27 @@ class Upper(Layer):
     def chown(self, place: xattrs.Place, attrs: Attrs, uid: int, gid: int) -> None:
         """Give the file at *place*, which has *attrs*, to *uid* and *gid*."""
         if self.format is Format.KERNEL:
-            os.chown(place, uid, gid, **_nofollow(place))
+            os.chown(place, uid, gid, follow_symlinks=isinstance(place, int))
             return
         kind = Kind.of(attrs.mode)
         if kind is Kind.SYMLINK and self._is_real_symlink(place):
-            if not (uid or gid):
-                return
-            raise OSError(errno.EOPNOTSUPP, "owner of a symbolic link")
+            if uid or gid:
+                self._to_placeholder(place, uid, gid)
+            return
         self._override(place, kind, stat.S_IMODE(attrs.mode), uid, gid, attrs.rdev)
 
     def _is_real_symlink(self, place: xattrs.Place) -> bool:
         return isinstance(place, bytes) and stat.S_ISLNK(os.lstat(place).st_mode)
+
+    def _to_placeholder(self, place: xattrs.Place, uid: int, gid: int) -> None:
+        """Exchange a real symbolic link for a file that can say whose it is."""
+        st = os.lstat(fsbytes(place))
+        draft = self.draft()
+        link = os.readlink(fsbytes(place))  # noqa: PTH115  (bytes)
+        birth = Birth(Kind.SYMLINK, 0o777, uid, gid, target=link)
+        self.make(self.work, draft, birth)
+        os.utime(draft, ns=(st.st_atime_ns, st.st_mtime_ns), dir_fd=self.work)
+        os.rename(draft, fsbytes(place), src_dir_fd=self.work)
 
     def chmod(self, place: xattrs.Place, attrs: Attrs, mode: int) -> None:
         """Set the permission bits of the file at *place*, which has *attrs*."""
@@ -248,18 +263,18 @@ class Upper(Layer):
 
     def _chmod(self, place: xattrs.Place, mode: int) -> None:
         if isinstance(place, int):
-            os.chmod(fds.itself(place), mode)
+            Path(os.fsdecode(fds.itself(place))).chmod(mode)
             return
         # fchmodat(2) follows a last symbolic link; what O_NOFOLLOW opened is no link.
         fd = os.open(place, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.chmod(fds.itself(fd), mode)
+            Path(os.fsdecode(fds.itself(fd))).chmod(mode)
         finally:
             os.close(fd)
 
     def utime(self, place: xattrs.Place, atime_ns: int, mtime_ns: int) -> None:
         """Set both times, in ns since the epoch."""
-        os.utime(place, ns=(atime_ns, mtime_ns), **_nofollow(place))
+        os.utime(place, ns=(atime_ns, mtime_ns), follow_symlinks=isinstance(place, int))
 
     def truncate(self, dir_fd: int, name: bytes, size: int) -> None:
         """Cut or lengthen the file *name* to *size* bytes."""
@@ -295,5 +310,6 @@ class Upper(Layer):
         return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
 
 
-def _nofollow(place: xattrs.Place) -> dict[str, bool]:
-    return {} if isinstance(place, int) else {"follow_symlinks": False}
+def fsbytes(place: xattrs.Place) -> bytes:
+    """A path for *place*; a descriptor's leads to the open file."""
+    return fds.itself(place) if isinstance(place, int) else place

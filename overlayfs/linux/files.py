@@ -17,9 +17,7 @@ _FICLONE = 0x40049409
 _CHUNK = 1 << 30
 
 
-def renameat2(
-    old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0
-) -> None:
+def renameat2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0) -> None:
     """Rename *old* in *old_dir* to *new* in *new_dir*; see renameat2(2) for *flags*."""
     if _libc.renameat2(old_dir, ctypes.c_char_p(old), new_dir, ctypes.c_char_p(new), flags):
         code = ctypes.get_errno()

@@ -1,0 +1,241 @@
+"""pyfuse3's handlers: convert, call, convert back.
+
+What a request means is decided in ``overlayfs.tree``.  A file handle is the inode number:
+all handles of a file share its body.
+"""
+
+import errno
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyfuse3
+from pyfuse3 import (
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FileNameT,
+    FlagT,
+    FUSEError,
+    InodeT,
+    ModeT,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+    XAttrNameT,
+)
+
+from overlayfs.fuse import convert
+from overlayfs.fuse.guard import replies
+from overlayfs.tree.filesystem import Filesystem
+from overlayfs.tree.node import Node
+
+if TYPE_CHECKING:
+    from pyfuse3 import ReaddirToken
+
+
+class Operations(pyfuse3.Operations):
+    """Serves *filesystem*; every handler answers with a reply or an errno."""
+
+    enable_acl = True
+    # With it, late writes could bring back what a chmod took away (a suid bit cleared or
+    # set in between); the kernel's own page cache for reads stays on without.
+    enable_writeback_cache = False
+
+    def __init__(self, filesystem: Filesystem) -> None:
+        super().__init__()
+        self._fs = filesystem
+        self._nodes = filesystem.tree.nodes
+
+    def _node(self, ino: int) -> Node:
+        return self._fs.tree.node(ino)
+
+    def _entry(self, node: Node) -> EntryAttributes:
+        return convert.entry(node, self._fs.tree.attrs(node))
+
+    # -- finding -----------------------------------------------------------------------
+
+    @replies
+    async def lookup(
+        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        try:
+            return self._entry(self._fs.lookup(parent_inode, name))
+        except FileNotFoundError:
+            return convert.MISSING
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        for ino, count in inode_list:
+            self._fs.forget(ino, count)
+
+    @replies
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        return self._entry(self._node(inode))
+
+    @replies
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        node = self._node(inode)
+        await self._fs.attributes.change(node, convert.change(attr, fields))
+        return self._entry(node)
+
+    @replies
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+        return self._fs.readlink(inode)
+
+    # -- names -------------------------------------------------------------------------
+
+    @replies
+    async def mknod(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        made = self._fs.make(parent_inode, name, mode, convert.caller(ctx), rdev=rdev)
+        return self._entry(made)
+
+    @replies
+    async def mkdir(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(self._fs.make(parent_inode, name, mode, convert.caller(ctx)))
+
+    @replies
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        self._fs.unlink(parent_inode, name)
+
+    @replies
+    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        self._fs.rmdir(parent_inode, name)
+
+    @replies
+    async def symlink(
+        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(self._fs.symlink(parent_inode, name, target, convert.caller(ctx)))
+
+    @replies
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: FileNameT,
+        parent_inode_new: InodeT,
+        name_new: FileNameT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> None:
+        await self._fs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
+
+    @replies
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(await self._fs.link(inode, new_parent_inode, new_name))
+
+    # -- files -------------------------------------------------------------------------
+
+    @replies
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        await self._fs.files.open(self._node(inode), flags)
+        return FileInfo(fh=FileHandleT(inode), keep_cache=True)
+
+    @replies
+    async def create(
+        self,
+        parent_inode: InodeT,
+        name: FileNameT,
+        mode: ModeT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> tuple[FileInfo, EntryAttributes]:
+        node = self._fs.create(parent_inode, name, mode, convert.caller(ctx))
+        return FileInfo(fh=FileHandleT(node.ino), keep_cache=True), self._entry(node)
+
+    @replies
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        # Any buffer serves: pyfuse3 asks for its bytes only.
+        return await self._fs.files.read(self._nodes[fh], off, size)  # type: ignore[return-value]
+
+    @replies
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        return self._fs.files.write(self._nodes[fh], off, buf)
+
+    @replies
+    async def flush(self, fh: FileHandleT) -> None:
+        # Nothing is held back that close(2) should wait for; the kernel asks just once.
+        raise FUSEError(errno.ENOSYS)
+
+    @replies
+    async def release(self, fh: FileHandleT) -> None:
+        self._fs.files.release(self._nodes[fh])
+
+    @replies
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._fs.files.fsync(self._nodes[fh], data_only=datasync)
+
+    # -- directories -------------------------------------------------------------------
+
+    @replies
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        return FileHandleT(self._fs.opendir(inode))
+
+    @replies
+    async def readdir(self, fh: FileHandleT, start_id: int, token: "ReaddirToken") -> None:
+        fs = self._fs
+        listing = fs.listing(fh, start_id)
+        for position in range(start_id, len(listing.names)):
+            name = listing.names[position]
+            node = fs.listed(listing, name)
+            if node is None:
+                continue
+            entry = self._entry(node)
+            if not pyfuse3.readdir_reply(token, name, entry, position + 1):
+                return
+            if name not in (b".", b".."):
+                # fuse_direntplus_link() of the kernel counts no reference for those two.
+                node.lookups += 1
+
+    @replies
+    async def releasedir(self, fh: FileHandleT) -> None:
+        self._fs.releasedir(fh)
+
+    @replies
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._fs.files.fsync_directory(self._fs.listing(fh, 1).node)
+
+    # -- extended attributes -----------------------------------------------------------
+
+    @replies
+    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+        value = self._fs.attributes.xattrs(self._node(inode)).get(name)
+        if value is None:
+            raise FUSEError(errno.ENODATA)
+        return value
+
+    @replies
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+        return [XAttrNameT(name) for name in self._fs.attributes.xattrs(self._node(inode))]
+
+    @replies
+    async def setxattr(
+        self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
+    ) -> None:
+        await self._fs.attributes.set_xattr(self._node(inode), name, value)
+
+    @replies
+    async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+        await self._fs.attributes.remove_xattr(self._node(inode), name)
+
+    # -- the whole ---------------------------------------------------------------------
+
+    @replies
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        return convert.statvfs(self._fs.statvfs(), read_only=self._fs.tree.upper is None)
+
+    @replies
+    async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
+        # Asked only without default_permissions, where whoever mounted may do everything.
+        raise FUSEError(errno.ENOSYS)

@@ -1,0 +1,79 @@
+"""A FUSE session: mount, serve, unmount."""
+
+import errno
+import gc
+import logging
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from overlayfs.errors import MountFailed
+from overlayfs.fuse.operations import Operations
+from overlayfs.linux.mounts import unmount
+from overlayfs.tree.filesystem import Filesystem
+
+log = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(
+    filesystem: Filesystem,
+    mountpoint: Path,
+    options: Iterable[str],
+    ready: Callable[[], None],
+) -> None:
+    """Mount *filesystem*, call *ready* once it answers, and serve until it is unmounted.
+
+    SIGTERM and SIGINT unmount it: at once if nothing uses it, else it disappears from the
+    tree and goes on serving those who still use it; a second signal ends that.  Raises
+    MountFailed when the kernel or fusermount3 refuses.
+    """
+    try:
+        pyfuse3.init(Operations(filesystem), str(mountpoint), set(options))
+    except RuntimeError as exc:
+        raise MountFailed(
+            f"{mountpoint}: the file system could not be mounted ({exc})",
+            hint="see the message of fusermount3 above",
+        ) from exc
+    # What was made so far lives as long as the mount: the collector need not look at it.
+    gc.collect()
+    gc.freeze()
+    try:
+        trio.run(_serve, mountpoint, ready)
+    finally:
+        pyfuse3.close()
+
+
+async def _serve(mountpoint: Path, ready: Callable[[], None]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_unmount_on_signal, mountpoint)
+        ready()
+        try:
+            await pyfuse3.main()
+        except OSError as exc:
+            # The kernel hung up amid a request: fuse_dev_read() answers ENODEV once the
+            # file system is unmounted, and that is how every session ends.
+            if exc.errno != errno.ENODEV:
+                raise
+        nursery.cancel_scope.cancel()
+
+
+async def _unmount_on_signal(mountpoint: Path) -> None:
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        asked = 0
+        async for number in signals:
+            asked += 1
+            log.info("%s: unmounting", signal.Signals(number).name)
+            if asked > 1:
+                pyfuse3.terminate()
+                return
+            # In a thread: the kernel asks this very loop a last thing or two meanwhile.
+            try:
+                await trio.to_thread.run_sync(unmount, mountpoint)
+            except OSError as exc:
+                log.warning("%s: %s; unmounting lazily", mountpoint, exc.strerror)
+                await trio.to_thread.run_sync(lambda: unmount(mountpoint, lazy=True))

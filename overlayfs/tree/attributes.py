@@ -1,0 +1,111 @@
+"""Attributes of the tree's files: owner, mode, size, times, extended attributes."""
+
+import errno
+import os
+import stat
+
+from overlayfs.layers.upper import Upper
+from overlayfs.linux.xattrs import Place
+from overlayfs.tree.copyup import CopyUp
+from overlayfs.tree.node import Node
+from overlayfs.tree.tree import Tree
+from overlayfs.union import acl
+from overlayfs.union.attrs import AttrChange, Attrs, Kind
+
+
+class Attributes:
+    """Reads and changes what is known of the nodes of *tree*."""
+
+    def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
+        self._tree = tree
+        self._copy_up = copy_up
+
+    async def change(self, node: Node, change: AttrChange) -> None:
+        """Apply *change*; what is None in it stays.
+
+        The order matters: a truncation and a chown(2) drop suid bits, which the mode
+        gives back, and everything moves the times.
+        """
+        upper = await self._in_upper(node, keep=change.size)
+        place = self._tree.place(node)
+        try:
+            if change.size is not None:
+                self._truncate(node, upper, change.size)
+            if change.uid is not None or change.gid is not None:
+                self._chown(node, upper, place, change.uid, change.gid)
+            if change.mode is not None and node.kind is not Kind.SYMLINK:
+                before = self._again(node)
+                upper.chmod(place, before, stat.S_IMODE(change.mode))
+                node.xattrs = None
+            if change.atime_ns is not None or change.mtime_ns is not None:
+                now = self._again(node)
+                atime = now.atime_ns if change.atime_ns is None else change.atime_ns
+                mtime = now.mtime_ns if change.mtime_ns is None else change.mtime_ns
+                upper.utime(place, atime, mtime)
+        finally:
+            node.changed()
+
+    async def _in_upper(self, node: Node, *, keep: int | None = None) -> Upper:
+        await self._copy_up.ensure(node, keep=keep)
+        return self._copy_up.upper()
+
+    def _again(self, node: Node) -> Attrs:
+        node.changed()
+        return self._tree.attrs(node)
+
+    def _truncate(self, node: Node, upper: Upper, size: int) -> None:
+        if node.kind is not Kind.FILE:
+            raise OSError(errno.EINVAL, "only regular files have a size to set")
+        if node.fd >= 0:
+            os.ftruncate(node.fd, size)
+        else:
+            upper.truncate(*self._tree.location(node), size)
+
+    def _chown(
+        self, node: Node, upper: Upper, place: Place, uid: int | None, gid: int | None
+    ) -> None:
+        before = self._tree.attrs(node)
+        upper.chown(
+            place,
+            before,
+            before.uid if uid is None else uid,
+            before.gid if gid is None else gid,
+        )
+        node.xattrs = None  # a chown drops security.capability
+
+    def xattrs(self, node: Node) -> dict[bytes, bytes]:
+        """All extended attributes of *node*, by the guest's names."""
+        if node.xattrs is None:
+            node.xattrs = node.layer.xattrs(self._tree.place(node)) or _NO_XATTRS
+        return node.xattrs
+
+    async def set_xattr(self, node: Node, name: bytes, value: bytes) -> None:
+        """Set the extended attribute *name*."""
+        upper = await self._in_upper(node)
+        upper.set_xattr(self._tree.place(node), self._tree.attrs(node), name, value)
+        node.xattrs = None
+        node.changed()
+
+    async def remove_xattr(self, node: Node, name: bytes) -> None:
+        """Remove the extended attribute *name*; OSError ENODATA when it is not there."""
+        if name not in self.xattrs(node):
+            raise OSError(errno.ENODATA, "no such attribute", name)
+        upper = await self._in_upper(node)
+        upper.remove_xattr(self._tree.place(node), name)
+        node.xattrs = None
+        node.changed()
+
+    def inherited(self, parent: Node, mode: int) -> tuple[int, dict[bytes, bytes]]:
+        """Mode and access lists that a file made in *parent* gets; *mode* with type bits."""
+        default = self.xattrs(parent).get(acl.DEFAULT)
+        if default is None:
+            return mode, {}
+        permitted, access = acl.inherit(default, mode)
+        lists = {acl.ACCESS: access} if access is not None else {}
+        if stat.S_ISDIR(mode):
+            lists[acl.DEFAULT] = default
+        return permitted, lists
+
+
+# Most files have none; they share one dictionary, which nothing changes.
+_NO_XATTRS: dict[bytes, bytes] = {}

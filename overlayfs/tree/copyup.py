@@ -1,0 +1,201 @@
+"""Copy up: a file of a lower layer becomes one of the upper layer before it changes."""
+
+import errno
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import trio
+
+from overlayfs.layers.upper import Birth, Upper
+from overlayfs.linux import fds
+from overlayfs.linux.files import copy_data
+from overlayfs.tree.node import Name, Node
+from overlayfs.tree.tree import Tree
+from overlayfs.union.attrs import Attrs, Kind
+
+# Below this size a copy on the loop is quicker than the hop to a thread (tens of µs).
+_INLINE = 64 << 10
+
+
+class CopyUp:
+    """Brings nodes of *tree* into its upper layer, each once however many tasks ask."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._locks: dict[int, trio.Lock] = {}
+        self._threads = trio.CapacityLimiter(4)
+        if tree.upper is not None:
+            tree.adopt = self.adopt
+
+    def upper(self) -> Upper:
+        """The upper layer; OSError EROFS when the tree is read-only."""
+        if self._tree.upper is None:
+            raise OSError(errno.EROFS, "read-only file system")
+        return self._tree.upper
+
+    def directory(self, node: Node) -> None:
+        """Bring the directory *node* and those above it into the upper layer.
+
+        The topmost missing one comes first, so that every prefix of the work is a legal
+        tree.  What is visible, times included, does not change.
+        """
+        upper = self.upper()
+        missing = []
+        while node.layer is not upper:
+            if not node.names:
+                raise FileNotFoundError(errno.ENOENT, "directory was removed")
+            missing.append(node)
+            node = node.names[0].parent
+        for node in reversed(missing):
+            attrs = self._tree.attrs(node)
+            draft = upper.draft()
+            upper.make(upper.work, draft, self._birth(node, attrs))
+            upper.utime(fds.beneath(upper.work, draft), attrs.atime_ns, attrs.mtime_ns)
+            parent, name = node.names[0]
+            upper.publish(draft, self._tree.fd(parent, upper), name)
+            self._tree.directory(parent).below.add(name)
+            node.layer = upper
+            node.stack = (upper, *node.stack)
+            node.changed()
+
+    async def ensure(self, node: Node, *, keep: int | None = None) -> None:
+        """Bring *node* into the upper layer, with its first *keep* bytes, or all.
+
+        Handles that are open on the lower file go on with the copy.
+        """
+        upper = self.upper()
+        if node.layer is upper:
+            return
+        if node.kind is Kind.DIRECTORY:
+            self.directory(node)
+            return
+        attrs = self._tree.attrs(node)
+        if node.kind is not Kind.FILE:
+            draft = upper.draft()
+            upper.make(upper.work, draft, self._birth(node, attrs))
+            try:
+                self._finish(node, attrs, draft, -1)
+            except BaseException:
+                self._drop(draft)
+                raise
+            return
+        size = attrs.size if keep is None else min(keep, attrs.size)
+        if size <= _INLINE:
+            draft, source, target = self._begin(node)
+            try:
+                copy_data(source, target, size)
+                self._finish(node, attrs, draft, target)
+            except BaseException:
+                self._drop(draft)
+                raise
+            finally:
+                os.close(source)
+                os.close(target)
+            return
+        async with self._alone(node):
+            if node.layer is upper:
+                return  # another task was first
+            draft, source, target = self._begin(node)
+            try:
+                await trio.to_thread.run_sync(
+                    copy_data, source, target, size, limiter=self._threads
+                )
+                if node.layer is upper:
+                    # A small copy (of a truncation) overtook this one.
+                    self._drop(draft)
+                    return
+                self._finish(node, attrs, draft, target)
+            except BaseException:
+                self._drop(draft)
+                raise
+            finally:
+                os.close(source)
+                os.close(target)
+
+    def _drop(self, draft: bytes) -> None:
+        """Remove a draft, unless it has its final name already."""
+        with suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=self.upper().work)
+
+    @asynccontextmanager
+    async def _alone(self, node: Node) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(node.ino, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.statistics().tasks_waiting and not lock.locked():
+                self._locks.pop(node.ino, None)
+
+    def _begin(self, node: Node) -> tuple[bytes, int, int]:
+        """A draft's name, the lower body for reading and the draft for writing."""
+        upper = self.upper()
+        if node.fd >= 0:
+            source = os.dup(node.fd)
+        else:
+            source = node.layer.open_file(*self._tree.location(node))
+        draft = upper.draft()
+        try:
+            return draft, source, upper.make(upper.work, draft, Birth(Kind.FILE, 0o600, *_MINE))
+        except BaseException:
+            os.close(source)
+            raise
+
+    def _finish(self, node: Node, attrs: Attrs, draft: bytes, body: int) -> None:
+        """Dress the draft and give it the names of *node*; no task runs meanwhile."""
+        upper = self.upper()
+        place = fds.beneath(upper.work, draft)
+        if body >= 0:
+            upper.dress(body, self._birth(node, attrs))
+        if self._tree.is_lasting(node.ino):
+            upper.set_origin(place, node.ino)
+        upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
+        names = list(node.names)
+        for parent, _ in names:
+            self.directory(parent)
+        if names:
+            first, *others = names
+            upper.publish(draft, self._tree.fd(first.parent, upper), first.name)
+        else:
+            others = []
+            os.unlink(draft, dir_fd=upper.work)
+        if body >= 0 and node.fd >= 0:
+            # The handles, and a thread amid a read, keep the number; the file is another.
+            os.dup2(body, node.fd, inheritable=False)
+        node.layer = upper
+        node.lost = 0
+        node.changed()
+        for parent, name in names:
+            self._tree.directory(parent).below.add(name)
+        node.names = names[:1]
+        for other in others:
+            self.adopt(node, other)
+
+    def adopt(self, node: Node, name: Name) -> None:
+        """Give *node*, a file in the upper layer, the name there that a lower layer has.
+
+        A write through one name of a hard link is then seen through the other, now and
+        after the next mount.
+        """
+        upper = self.upper()
+        self.directory(name.parent)
+        source, known_as = self._tree.location(node)
+        target = self._tree.fd(name.parent, upper)
+        draft = upper.draft()
+        os.link(known_as, draft, src_dir_fd=source, dst_dir_fd=upper.work, follow_symlinks=False)
+        upper.publish(draft, target, name.name)
+        self._tree.directory(name.parent).below.add(name.name)
+        node.names.append(name)
+        node.changed()
+
+    def _birth(self, node: Node, attrs: Attrs) -> Birth:
+        layer = node.layer
+        target = b""
+        if node.kind is Kind.SYMLINK:
+            target = layer.readlink(*self._tree.location(node))
+        known = layer.xattrs(self._tree.place(node))
+        return Birth(node.kind, attrs.mode, attrs.uid, attrs.gid, attrs.rdev, target, known)
+
+
+_MINE = (os.geteuid(), os.getegid())

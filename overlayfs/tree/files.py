@@ -1,0 +1,115 @@
+"""Open files: reading, writing, bringing to the disk.
+
+A handle is its node: all handles of a file share one descriptor, so a reader sees what
+any writer wrote, before a copy up and after (semantics as of a local file system).
+"""
+
+import errno
+import os
+
+import trio
+
+from overlayfs.linux.files import pwrite_all
+from overlayfs.tree.copyup import CopyUp
+from overlayfs.tree.node import Node
+from overlayfs.tree.tree import Tree
+
+
+class Files:
+    """The bodies of the regular files of *tree*."""
+
+    def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
+        self._tree = tree
+        self._copy_up = copy_up
+        self._threads = trio.CapacityLimiter(8)
+
+    async def open(self, node: Node, flags: int) -> None:
+        """Open *node* once more; *flags* as in open(2)."""
+        writes = flags & (os.O_WRONLY | os.O_RDWR) or flags & os.O_TRUNC
+        if writes:
+            self._copy_up.upper()
+        self.hold(node)
+        try:
+            if writes:
+                truncated = bool(flags & os.O_TRUNC)
+                await self._copy_up.ensure(node, keep=0 if truncated else None)
+                if truncated and os.fstat(node.fd).st_size:
+                    os.ftruncate(node.fd, 0)
+                node.changed()
+        except BaseException:
+            self.release(node)
+            raise
+
+    def hold(self, node: Node) -> None:
+        """Count one more handle, with the body open."""
+        if node.fd < 0:
+            upper = self._tree.upper
+            at = self._tree.location(node)
+            in_upper = upper is not None and node.layer is upper
+            node.fd = upper.open_rw(*at) if upper and in_upper else node.layer.open_file(*at)
+        node.opens += 1
+
+    def release(self, node: Node) -> None:
+        """Count one handle less."""
+        node.opens -= 1
+        if node.opens:
+            return
+        if not node.names and node.attrs is None:
+            self._tree.attrs(node)  # the kernel may ask for those of an unlinked file yet
+        os.close(node.fd)
+        node.fd = -1
+        if not node.names:
+            self._tree.collect(node)
+
+    async def read(self, node: Node, offset: int, size: int) -> bytes | bytearray | memoryview:
+        """Up to *size* bytes at *offset*; fewer only at the end of the file.
+
+        What is in the page cache is read here: 1 µs for 4 KiB where a thread costs 44.
+        """
+        fd = node.fd
+        buffer = bytearray(size)
+        try:
+            done = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as exc:
+            if exc.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                raise
+            done = 0
+        else:
+            if done == size:
+                return buffer
+        more = await trio.to_thread.run_sync(
+            _read_on, fd, memoryview(buffer)[done:], offset + done, limiter=self._threads
+        )
+        return memoryview(buffer)[: done + more]
+
+    def write(self, node: Node, offset: int, data: bytes) -> int:
+        """Write all of *data* at *offset*."""
+        done = pwrite_all(node.fd, data, offset)
+        node.changed()
+        return done
+
+    async def fsync(self, node: Node, *, data_only: bool) -> None:
+        """Bring the body to the disk; nothing to do for one in a lower layer."""
+        if node.layer is self._tree.upper:
+            sync = os.fdatasync if data_only else os.fsync
+            await trio.to_thread.run_sync(sync, node.fd, limiter=self._threads)
+
+    async def fsync_directory(self, node: Node) -> None:
+        """Bring the names in *node* to the disk."""
+        upper = self._tree.upper
+        if upper is not None and node.layer is upper:
+            fd = os.dup(self._tree.fd(node, upper))
+            try:
+                await trio.to_thread.run_sync(os.fsync, fd, limiter=self._threads)
+            finally:
+                os.close(fd)
+
+
+def _read_on(fd: int, rest: memoryview, offset: int) -> int:
+    done = 0
+    while done < len(rest):
+        step = os.preadv(fd, [rest[done:]], offset + done)
+        if not step:
+            break
+        done += step
+    return done

@@ -1,0 +1,92 @@
+"""A file of the live tree, and what is known of it."""
+
+from typing import NamedTuple
+
+from overlayfs.layers.lower import Layer
+from overlayfs.union.attrs import Attrs, Kind
+
+
+class Directory:
+    """The union's listing of one directory, kept because only the tree changes it.
+
+    *whiteouts* and *below* are those of ``union.merge.Covered``.
+    """
+
+    __slots__ = ("below", "children", "whiteouts")
+
+    def __init__(self) -> None:
+        self.children: dict[bytes, Node] = {}
+        self.whiteouts: set[bytes] = set()
+        self.below: set[bytes] = set()
+
+
+class Name(NamedTuple):
+    """Where a node is found."""
+
+    parent: "Node"
+    name: bytes
+
+
+class Node:
+    """One file, whatever its names; the kernel knows it by *ino*.
+
+    *layer* has the body: the topmost of *stack* for a directory, which merges all of
+    *stack*.  *names* is empty once the last name is gone (and for the root).  Every entry
+    of *names* is one in *layer*, or in a layer below while that has the body.
+    """
+
+    __slots__ = (
+        "attrs",
+        "directory",
+        "fd",
+        "ino",
+        "kind",
+        "layer",
+        "lookups",
+        "lost",
+        "names",
+        "opens",
+        "reply",
+        "stack",
+        "target",
+        "xattrs",
+    )
+
+    def __init__(self, ino: int, kind: Kind, layer: Layer, stack: tuple[Layer, ...]) -> None:
+        self.ino = ino
+        self.kind = kind
+        self.layer = layer
+        self.stack = stack
+        self.names: list[Name] = []
+        self.directory: Directory | None = None
+        self.attrs: Attrs | None = None
+        self.xattrs: dict[bytes, bytes] | None = None
+        self.target: bytes | None = None
+        self.fd = -1  # the open body, shared by all handles
+        self.opens = 0
+        self.lookups = 0
+        self.lost = 0  # names of a lower file that are hidden by now
+        self.reply: object = None  # what the edge made of the attributes
+
+    def __repr__(self) -> str:
+        return f"<Node {self.ino:#x} {self.kind} {self.path()!r} in {self.layer!r}>"
+
+    def path(self) -> bytes:
+        """One of the node's paths from the root, without a leading slash."""
+        parts = []
+        node = self
+        while node.names:
+            parent, name = node.names[0]
+            parts.append(name)
+            node = parent
+        return b"/".join(reversed(parts))
+
+    def changed(self) -> None:
+        """Ask the disk for the attributes the next time."""
+        self.attrs = None
+        self.reply = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether neither the kernel nor a handle knows the node."""
+        return not self.lookups and not self.opens and self.directory is None

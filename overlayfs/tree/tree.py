@@ -1,0 +1,343 @@
+"""The live tree: nodes by inode number, listings by directory.
+
+Only the event loop calls in here.  Nothing here awaits, so what one call decides is
+recorded before another task can look.
+"""
+
+import errno
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from overlayfs.layers.lower import Layer
+from overlayfs.layers.upper import Upper
+from overlayfs.linux import fds
+from overlayfs.linux.xattrs import Place
+from overlayfs.tree.node import Directory, Name, Node
+from overlayfs.union.attrs import Attrs, Kind
+from overlayfs.union.merge import Found, Merged, cover, merge
+
+ROOT = 1  # FUSE_ROOT_ID, linux/fuse.h
+
+# An inode number is the layer's number and the inode in that layer: the same at every
+# mount of the same layers, and never the same twice, whatever file systems they lie on.
+_SHIFT = 48
+UPPER_NUMBER = 0x7FFF
+_ALLOCATED = 0x7FFE << _SHIFT
+
+
+class DirectoryDescriptors:
+    """Open directories of the layers, the least recently used closed when too many."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = max(limit, 64)
+        self._open: OrderedDict[tuple[int, int], int] = OrderedDict()
+
+    def get(self, node: Node, layer: Layer) -> int:
+        """A descriptor of the part of *node* in *layer*, good until the next await."""
+        if not node.names:
+            if node.ino != ROOT:
+                raise OSError(errno.ESTALE, "unlinked")
+            return layer.root
+        key = (node.ino, layer.number)
+        fd = self._open.get(key)
+        if fd is None:
+            fd = layer.open_dir(node.path())
+            self._open[key] = fd
+            if len(self._open) > self._limit:
+                os.close(self._open.popitem(last=False)[1])
+        else:
+            self._open.move_to_end(key)
+        return fd
+
+    def drop(self, node: Node) -> None:
+        """Close what is open of *node*."""
+        for layer in node.stack:
+            fd = self._open.pop((node.ino, layer.number), None)
+            if fd is not None:
+                os.close(fd)
+
+    def close(self) -> None:
+        """Close everything."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+class Tree:
+    """The union of *layers* (topmost first), beneath *upper* if there is one."""
+
+    def __init__(
+        self, layers: Sequence[Layer], upper: Upper | None, *, descriptors: int = 1024
+    ) -> None:
+        self.upper = upper
+        self.layers = tuple(layers)
+        stack = (upper, *layers) if upper is not None else self.layers
+        self.root = Node(ROOT, Kind.DIRECTORY, stack[0], stack)
+        self.root.lookups = 1
+        self.nodes: dict[int, Node] = {ROOT: self.root}
+        self.descriptors = DirectoryDescriptors(descriptors)
+        self._allocated = 0
+        # Gives a lower name of a file in the upper layer a name there: see CopyUp.
+        self.adopt: Callable[[Node, Name], None] = _no_upper
+
+    def close(self) -> None:
+        """Close all descriptors but the layers' own."""
+        self.descriptors.close()
+        for node in self.nodes.values():
+            if node.fd >= 0:
+                os.close(node.fd)
+                node.fd = -1
+
+    # -- finding -----------------------------------------------------------------------
+
+    def node(self, ino: int) -> Node:
+        """The node that the kernel knows as *ino*; OSError ESTALE if there is none."""
+        try:
+            return self.nodes[ino]
+        except KeyError:
+            raise OSError(errno.ESTALE, f"no inode {ino:#x}") from None
+
+    def directory(self, node: Node) -> Directory:
+        """The listing of *node*, read from the layers when first asked for."""
+        if node.directory is None:
+            if node.kind is not Kind.DIRECTORY:
+                raise NotADirectoryError(errno.ENOTDIR, "not a directory", node.path())
+            if not node.names and node.ino != ROOT:
+                return Directory()  # removed while in use
+            self._load(node)
+            assert node.directory is not None
+        return node.directory
+
+    def child(self, parent: Node, name: bytes) -> Node:
+        """The node called *name* in *parent*; FileNotFoundError if there is none."""
+        node = self.directory(parent).children.get(name)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", name)
+        return node
+
+    def fd(self, node: Node, layer: Layer) -> int:
+        """A descriptor of the directory *node* in *layer*, good until the next await."""
+        return self.descriptors.get(node, layer)
+
+    def location(self, node: Node) -> tuple[int, bytes]:
+        """The directory descriptor and name under which the body of *node* lies.
+
+        OSError ESTALE when the last name is gone.
+        """
+        if node.names:
+            parent, name = node.names[0]
+            return self.descriptors.get(parent, node.layer), name
+        if node.ino == ROOT:
+            return node.layer.root, b"."
+        raise OSError(errno.ESTALE, "unlinked")
+
+    def place(self, node: Node) -> Place:
+        """The body of *node* for calls by path, by descriptor once it has no name."""
+        if not node.names and node.fd >= 0:
+            return node.fd
+        return fds.beneath(*self.location(node))
+
+    def attrs(self, node: Node) -> Attrs:
+        """What stat says of *node*."""
+        known = node.attrs
+        if known is None:
+            if node.fd >= 0:
+                known = node.layer.attrs_of(node.fd)
+            else:
+                known = node.layer.attrs(*self.location(node))
+            if node.kind is Kind.DIRECTORY:
+                # 1 says "not counted": the number of directories in a union takes a look
+                # into each (find(1) knows it, and so does the kernel's overlayfs).
+                known = known._replace(nlink=1 if len(node.stack) > 1 else known.nlink)
+            elif node.lost:
+                known = known._replace(nlink=max(known.nlink - node.lost, 0))
+            node.attrs = known
+        return known
+
+    # -- reading the layers ------------------------------------------------------------
+
+    def _load(self, node: Node) -> None:
+        stack = node.stack
+        upper = self.upper
+        above = None
+        if upper is not None and stack[0] is upper:
+            above = upper.scan(self.fd(node, upper))
+            stack = () if above.opaque else stack[1:]
+        merged, depth = merge(layer.scan(self.fd(node, layer)) for layer in stack)
+        lowers = stack[:depth]
+        covered = cover(above.entries if above else {}, merged)
+        node.stack = (upper, *lowers) if above and upper is not None else lowers
+        directory = node.directory = Directory()
+        directory.whiteouts, directory.below = covered.whiteouts, covered.below
+        strange = {
+            layer for layer in node.stack if os.fstat(self.fd(node, layer)).st_dev != layer.device
+        }
+        late: list[tuple[Node, Name]] = []
+        for name, (found, beneath) in covered.names.items():
+            child = self._intern(node, name, found, beneath, strange)
+            directory.children[name] = child
+            here = Name(node, name)
+            if child.kind is Kind.DIRECTORY or (child.layer is upper) == (found is not None):
+                child.names.append(here)
+            elif found is None:
+                late.append((child, here))
+            else:
+                late.extend((child, other) for other in child.names)
+                child.names = [here]
+                self._rise(child)
+        for child, other in late:
+            # One name of a lower file was copied up before this one was seen.
+            self.adopt(child, other)
+
+    def _intern(
+        self,
+        parent: Node,
+        name: bytes,
+        found: Found | None,
+        beneath: Merged | None,
+        strange: set[Layer],
+    ) -> Node:
+        """The node for one name, known by another name already or new."""
+        upper = self.upper
+        lowers = parent.stack[1:] if parent.stack[0] is upper else parent.stack
+        parts = [(lowers[position], part) for position, part in beneath.parts] if beneath else []
+        layer: Layer
+        if found is None or upper is None:
+            assert beneath is not None
+            layer, kind = parts[0][0], beneath.kind
+        else:
+            assert found.kind is not None
+            layer, kind = upper, found.kind
+            fd = self.fd(parent, upper)
+            if parts and upper.is_opaque(fd, name):
+                parts = []
+        ino = 0
+        if not parts and kind is not Kind.DIRECTORY and upper is not None:
+            ino = upper.origin(fd, name) or 0
+        if not ino:
+            # A directory keeps the number of its topmost lower part through copy-up.
+            ino = self._number(*(parts[0] if parts else (layer, found)), strange)
+        known = self.nodes.get(ino)
+        if known is not None:
+            if known.kind is kind and kind is not Kind.DIRECTORY and known.names:
+                return known
+            ino = self._allocate()
+        stack: tuple[Layer, ...] = ()
+        if kind is Kind.DIRECTORY:
+            stack = tuple(part_layer for part_layer, _ in parts)
+            if layer is upper:
+                stack = (layer, *stack)
+        node = self.nodes[ino] = Node(ino, kind, layer, stack)
+        return node
+
+    def _rise(self, node: Node) -> None:
+        """The body of *node* turned out to be in the upper layer, copied in a past mount."""
+        assert self.upper is not None
+        node.layer = self.upper
+        node.lost = 0
+        node.xattrs = None
+        node.changed()
+        if node.fd >= 0:
+            fd = self.upper.open_rw(*self.location(node))
+            os.dup2(fd, node.fd, inheritable=False)
+            os.close(fd)
+
+    def _number(self, layer: Layer, found: Found | None, strange: set[Layer]) -> int:
+        assert found is not None
+        if layer in strange or found.ino >> _SHIFT:
+            return self._allocate()
+        return layer.number << _SHIFT | found.ino
+
+    def _allocate(self) -> int:
+        self._allocated += 1
+        return _ALLOCATED + self._allocated
+
+    @staticmethod
+    def is_lasting(ino: int) -> bool:
+        """Whether *ino* will mean the same file at the next mount."""
+        return not _ALLOCATED <= ino < UPPER_NUMBER << _SHIFT
+
+    # -- keeping -----------------------------------------------------------------------
+
+    def add(self, parent: Node, name: bytes, kind: Kind) -> Node:
+        """A node for *name*, which was just made in the upper directory *parent*."""
+        assert self.upper is not None
+        st = os.stat(name, dir_fd=self.fd(parent, self.upper), follow_symlinks=False)
+        ino = self._number(self.upper, Found(kind, st.st_ino), set())
+        if ino in self.nodes:
+            # The kernel has not forgotten a removed file whose inode came to new honours.
+            ino = self._allocate()
+        node = Node(ino, kind, self.upper, (self.upper,) if kind is Kind.DIRECTORY else ())
+        if kind is Kind.DIRECTORY:
+            node.directory = Directory()
+        self.nodes[ino] = node
+        self.enter(node, parent, name)
+        return node
+
+    def enter(self, node: Node, parent: Node, name: bytes) -> None:
+        """Record that *name* in *parent* is *node* now, in the upper layer."""
+        directory = self.directory(parent)
+        directory.children[name] = node
+        directory.whiteouts.discard(name)
+        node.names.append(Name(parent, name))
+        node.changed()
+        parent.changed()
+
+    def leave(self, parent: Node, name: bytes, *, moving: bool = False) -> None:
+        """Record that *name* in *parent* is gone, or about to be entered elsewhere.
+
+        What the kernel may still ask of a file without name or handle stays known.
+        """
+        directory = self.directory(parent)
+        node = directory.children.pop(name)
+        node.names.remove(Name(parent, name))
+        if node.layer is not self.upper:
+            directory.below.add(name)
+            node.lost += 1
+        if name in directory.below:
+            directory.whiteouts.add(name)
+        parent.changed()
+        if node.names or node.fd >= 0 or node.attrs is None or moving:
+            node.changed()
+        else:
+            node.attrs = node.attrs._replace(nlink=0)
+            node.reply = None
+        if not node.names and not moving:
+            self.collect(node)
+
+    def forget(self, ino: int, count: int) -> None:
+        """The kernel gave back *count* of its references."""
+        node = self.nodes.get(ino)
+        if node is None:
+            return
+        node.lookups -= count
+        if not node.lookups:
+            self.collect(node)
+
+    def collect(self, node: Node) -> None:
+        """Free what nobody can ask for any more."""
+        if node.ino == ROOT or node.lookups:
+            return
+        if node.directory is not None:
+            if any(not child.idle for child in node.directory.children.values()):
+                return
+            self._fold(node)
+        self.descriptors.drop(node)
+        if node.names:
+            node.changed()
+        elif not node.opens:
+            self.nodes.pop(node.ino, None)
+
+    def _fold(self, node: Node) -> None:
+        """Drop the listing of *node*; the layers have it."""
+        assert node.directory is not None
+        for name, child in node.directory.children.items():
+            child.names.remove(Name(node, name))
+            if not child.names:
+                self.descriptors.drop(child)
+                self.nodes.pop(child.ino, None)
+        node.directory = None
+
+
+def _no_upper(node: Node, name: Name) -> None:
+    raise OSError(errno.EROFS, "read-only file system")
