@@ -2,10 +2,7 @@
 
 import io
 from abc import abstractmethod
-from typing import TYPE_CHECKING, BinaryIO, Self
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from typing import Any, BinaryIO, Self
 
 
 class Stream(io.RawIOBase, BinaryIO):
@@ -43,7 +40,7 @@ class Stream(io.RawIOBase, BinaryIO):
     def readall(self) -> bytes:
         return self.read(-1)
 
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+    def readinto(self, buffer: Any, /) -> int:  # collections.abc.Buffer is of Python 3.12
         view = memoryview(buffer).cast("B")
         piece = self.read(len(view))
         view[: len(piece)] = piece
