@@ -132,3 +132,16 @@ is_installed() {
     done
     return 1
 }
+
+# The tools that make images for tests and measurements, and that ours are compared with.
+install_test_packages() {
+    local missing=() need command package
+    for need in \
+        skopeo umoci buildah podman debootstrap busybox:busybox-static setfattr:attr setfacl:acl \
+        newuidmap:uidmap git strace mkfs.ext4:e2fsprogs fuse-overlayfs crun setcap:libcap2-bin \
+        mount xz:xz-utils zstd; do
+        command=${need%%:*} package=${need#*:}
+        PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$package")
+    done
+    apt_install "${missing[@]}"
+}
