@@ -1,5 +1,6 @@
 """``pyoverlay mount``."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -72,11 +73,16 @@ def command(
     store = Store.open(root)
     image = find_image(store, source, wanted)
     options = MountOptions(read_only=read_only, upper=upper, work=work, allow_other=allow_other)
-    record = mounting.mount(store, image, mountpoint, options, foreground=foreground)
-    if as_json:
-        print_json(as_dict(record))
-    else:
-        print_line(_line(image, record))
+
+    def ready(record: MountRecord) -> None:
+        if as_json:
+            print_json(as_dict(record))
+        else:
+            print_line(_line(image, record))
+        # With --foreground the next output may be hours away.
+        sys.stdout.flush()
+
+    mounting.mount(store, image, mountpoint, options, foreground=foreground, ready=ready)
 
 
 def _line(image: StoredImage, record: MountRecord) -> str:

@@ -17,11 +17,12 @@ from overlayfs.store.store import Store
     epilog="A mount whose daemon has died is shown as dead; `pyoverlay umount` removes it.\n\n"
     "Examples:\n\n\b\n  pyoverlay ps\n  pyoverlay ps --json | jq -r '.[].log'\n",
 )
+@click.option("-a", "--all", "kept", is_flag=True, help="Also unmounted ones with changes kept.")
 @json_option
 @root_option
-def command(as_json: bool, root: Path | None) -> None:
+def command(kept: bool, as_json: bool, root: Path | None) -> None:
     """List the mounts."""
-    records = mounting.mounts(Store.open(root))
+    records = mounting.mounts(Store.open(root), kept=kept)
     if as_json:
         print_json([as_dict(record) for record in records])
         return

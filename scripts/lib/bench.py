@@ -84,7 +84,7 @@ class Bench:
 
     def _podman(self, form: str, file: Path) -> Iterator[Way]:
         def mount() -> None:
-            merged = self._podman_run("image", "mount", "--quiet", "image:latest").split()[-1]
+            merged = self._podman_run("image", "mount", "image:latest").strip()
             self._ls(Path(merged))
 
         def load_and_mount() -> None:
