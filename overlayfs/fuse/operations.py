@@ -5,7 +5,7 @@ all handles of a file share its body.
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -41,10 +41,15 @@ class Operations(pyfuse3.Operations):
     # set in between); the kernel's own page cache for reads stays on without.
     enable_writeback_cache = False
 
-    def __init__(self, filesystem: Filesystem) -> None:
+    def __init__(self, filesystem: Filesystem, ready: Callable[[], None]) -> None:
+        """Serve *filesystem*; *ready* is called when the kernel starts to ask."""
         super().__init__()
+        self._ready = ready
         self._fs = filesystem
         self._nodes = filesystem.tree.nodes
+
+    def init(self) -> None:
+        self._ready()
 
     def _node(self, ino: int) -> Node:
         return self._fs.tree.node(ino)

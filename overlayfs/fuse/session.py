@@ -33,25 +33,22 @@ def serve(
     MountFailed when the kernel or fusermount3 refuses.
     """
     try:
-        pyfuse3.init(Operations(filesystem), str(mountpoint), set(options))
+        pyfuse3.init(Operations(filesystem, ready), str(mountpoint), set(options))
     except RuntimeError as exc:
-        raise MountFailed(
-            f"{mountpoint}: the file system could not be mounted ({exc})",
-            hint="see the message of fusermount3 above",
-        ) from exc
+        # libfuse and fusermount3 say why on stderr.
+        raise MountFailed(f"{mountpoint}: the file system could not be mounted") from exc
     # What was made so far lives as long as the mount: the collector need not look at it.
     gc.collect()
     gc.freeze()
     try:
-        trio.run(_serve, mountpoint, ready)
+        trio.run(_serve, mountpoint)
     finally:
         pyfuse3.close()
 
 
-async def _serve(mountpoint: Path, ready: Callable[[], None]) -> None:
+async def _serve(mountpoint: Path) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_unmount_on_signal, mountpoint)
-        ready()
         try:
             await pyfuse3.main()
         except OSError as exc:
