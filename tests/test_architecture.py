@@ -24,12 +24,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "tree": ({"union", "linux", "layers", "errors"}, {"trio"}),
     "fuse": ({"tree", "union", "linux", "errors", "printable"}, {"trio", "pyfuse3"}),
+    "daemon": ({"errors"}, set()),
+    "serving": ({"layers", "tree", "fuse", "union", "linux", "errors"}, set()),
     "mounting": (
-        {"store", "layers", "tree", "fuse", "image", "union", "linux", "errors", "printable"},
-        {"trio"},
+        {"daemon", "serving", "store", "layers", "tree", "union", "linux", "errors"},
+        {"msgspec"},
     ),
     "cli": (
-        {"mounting", "store", "layers", "archive", "image", "union", "errors", "printable"},
+        {"mounting", "serving", "daemon", "store", "layers", "archive", "image", "union", "errors", "printable"},
         {"click", "rich"},
     ),
     "__main__": ({"cli"}, set()),

@@ -33,8 +33,8 @@ class Files:
             if writes:
                 truncated = bool(flags & os.O_TRUNC)
                 await self._copy_up.ensure(node, keep=0 if truncated else None)
-                if truncated and os.fstat(node.fd).st_size:
-                    os.ftruncate(node.fd, 0)
+                if truncated:
+                    os.ftruncate(node.fd, 0)  # an empty file, too, is modified by O_TRUNC
                 node.changed()
         except BaseException:
             self.release(node)

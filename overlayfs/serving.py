@@ -1,0 +1,122 @@
+"""A stack of directories becomes a mounted file system."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayfs.errors import MountFailed
+from overlayfs.fuse.session import serve as serve_fuse
+from overlayfs.layers.lower import Layer
+from overlayfs.layers.upper import Birth, Upper
+from overlayfs.linux import fds
+from overlayfs.tree.filesystem import Filesystem
+from overlayfs.tree.tree import UPPER_NUMBER, Tree
+from overlayfs.union.attrs import Kind
+from overlayfs.union.names import Format
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What is to be mounted: *lowers* topmost first, beneath *upper* if there is one.
+
+    *work* goes with *upper*; both are made if they are missing.
+    """
+
+    lowers: tuple[Path, ...]
+    upper: Path | None
+    work: Path | None
+    format: Format
+
+    def check(self, mountpoint: Path) -> None:
+        """Refuse what overlaps, so that no daemon waits for itself or changes what it reads.
+
+        Raises MountFailed.  The paths must be absolute.
+        """
+        changing = [path for path in (self.upper, self.work) if path is not None]
+        for path in changing:
+            for lower in self.lowers:
+                if path.is_relative_to(lower) or lower.is_relative_to(path):
+                    raise MountFailed(f"{path}: overlaps the lower directory {lower}")
+        if self.upper and self.work:
+            upper, work = self.upper, self.work
+            if upper.is_relative_to(work) or work.is_relative_to(upper):
+                raise MountFailed(f"{work}: overlaps the upper directory {upper}")
+        for path in (*self.lowers, *changing):
+            if mountpoint.is_relative_to(path):
+                raise MountFailed(
+                    f"{mountpoint}: lies in {path}, which is to be mounted there",
+                    hint="choose a mount point outside of it",
+                )
+
+    def open(self) -> Filesystem:
+        """The live file system, with everything opened that it will read."""
+        # The base is number 1, whatever is stacked on it.
+        count = len(self.lowers)
+        try:
+            layers = [
+                Layer(path, self.format, count - above) for above, path in enumerate(self.lowers)
+            ]
+            upper = self._open_upper(layers[0]) if self.upper else None
+        except OSError as exc:
+            raise MountFailed(f"{exc.filename}: {exc.strerror}") from exc
+        return Filesystem(Tree(layers, upper, descriptors=fds.raise_limit() // 4))
+
+    def _open_upper(self, top: Layer) -> Upper:
+        assert self.upper is not None
+        assert self.work is not None
+        fresh = not self.upper.exists()
+        self.upper.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        upper = Upper(self.upper, self.work, self.format, UPPER_NUMBER)
+        if fresh:
+            # The root that is seen has the attributes of the topmost directory.
+            seen = top.attrs_of(top.root)
+            known = top.xattrs(top.root)
+            upper.dress(
+                upper.root, Birth(Kind.DIRECTORY, seen.mode, seen.uid, seen.gid, xattrs=known)
+            )
+            upper.utime(upper.root, seen.atime_ns, seen.mtime_ns)
+        return upper
+
+
+def serve(stack: Stack, mountpoint: Path, options: list[str], ready: Callable[[], None]) -> None:
+    """Mount *stack*, call *ready* when it answers, return when it is unmounted and synced.
+
+    *options* are those of fuse(8).  Raises MountFailed.
+    """
+    os.umask(0)
+    filesystem = stack.open()
+    try:
+        serve_fuse(filesystem, mountpoint, options, ready)
+    finally:
+        filesystem.close()
+
+
+def fuse_options(
+    fsname: str, *, read_only: bool, allow_other: bool | None, extra: tuple[str, ...] = ()
+) -> list[str]:
+    """The options of fuse(8) for a mount called *fsname* in /proc/mounts.
+
+    Root's mounts are for everybody (unless *allow_other* is False), and the kernel checks
+    modes; devices and suid programs work, as in a container's root file system.  A plain
+    user's mount is his alone, and he may do everything in it, as root may in his.
+    """
+    # libfuse separates its options by commas.
+    chosen = [
+        "fsname="
+        + "".join(c if c.isascii() and c.isprintable() and c not in ",\\" else "_" for c in fsname),
+        "subtype=pyoverlay",
+        *extra,
+    ]
+    root = os.geteuid() == 0
+    others = root if allow_other is None else allow_other
+    if others:
+        chosen.append("allow_other")
+    if root or others:
+        chosen.append("default_permissions")
+    if root:
+        chosen += [flag for flag in ("suid", "dev") if f"no{flag}" not in extra]
+    if read_only:
+        chosen.append("ro")
+    return chosen
