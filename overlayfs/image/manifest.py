@@ -1,8 +1,8 @@
 """Manifests and indexes (image-spec, manifest.md and image-index.md)."""
 
-from typing import Self
+from typing import Any, Self
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from overlayfs.errors import InvalidImage
 from overlayfs.image.descriptor import INDEXES, MANIFESTS, SCHEMA1, Descriptor, MediaType
@@ -20,7 +20,7 @@ class _Document(Struct, rename="camel"):
     layers: tuple[Descriptor, ...] | None = None
     manifests: tuple[Descriptor, ...] | None = None
     annotations: dict[str, str] | None = None
-    fs_layers: Raw | None = None
+    fs_layers: Any = None
 
 
 class Manifest(Struct, frozen=True, omit_defaults=True, rename="camel"):

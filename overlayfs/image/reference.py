@@ -42,7 +42,7 @@ class Reference:
             raise _illegal(text, "is too long")
         name, at, rest = text.partition("@")
         digest = Digest.parse(rest) if at else None
-        if _ID.fullmatch(name):
+        if _ID.fullmatch(text):
             raise _illegal(text, "is an id, not a name")
         head, slash, last = name.rpartition("/")
         last, colon, tag = last.partition(":")
@@ -74,9 +74,12 @@ class Reference:
         """The name as people write it: ``busybox:latest``."""
         if self.domain != DEFAULT_DOMAIN:
             return self.canonical
-        short = self.path.removeprefix(_OFFICIAL)
-        # docker.io/library/a/b would be read back as docker.io/a/b.
-        return (self.path if "/" in short else short) + self._suffix
+        # The shortest that is read back as this name: docker.io/x.y/z and docker.io/library/a/b
+        # are not what they would be without their beginning.
+        for short in (self.path.removeprefix(_OFFICIAL), self.path):
+            if _split_domain(short) == (self.domain, self.path):
+                return short + self._suffix
+        return self.canonical
 
     @property
     def _suffix(self) -> str:
