@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import PyOverlay
-from tests.support.images import Workshop, rich_layout, umoci_tree
+from tests.support.images import Workshop, debian_root, rich_layout, run, umoci_tree
 from tests.support.tree import Tree, snapshot
 
 
@@ -34,3 +34,16 @@ def umoci_trees(shop: Workshop, layout: Path) -> dict[str, Tree]:
 def pyoverlay(tmp_path: Path) -> PyOverlay:
     """The command, with an empty store."""
     return PyOverlay(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def debian(shop: Workshop) -> Path:
+    """An OCI layout with the image ``debian``: a minimal root by debootstrap, in one layer."""
+    archive = debian_root(shop.folder)
+    container = shop.buildah("from", "scratch")
+    shop.buildah("add", "--quiet", container, archive, "/")
+    shop.buildah("commit", "--quiet", "--format=oci", container, "debian")
+    shop.buildah("rm", container)
+    layout = shop.folder / "debian-layout"
+    run("skopeo", "copy", "--quiet", shop.stored("localhost/debian"), f"oci:{layout}:debian")
+    return layout

@@ -57,6 +57,11 @@ def snapshot(root: Path, *, ignore: tuple[bytes, ...] = BOOKKEEPING) -> Tree:
     return tree
 
 
+def names(folder: Path) -> list[str]:
+    """The names in *folder*, in order."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def _walk(top: bytes, path: bytes) -> Iterator[bytes]:
     yield path
     here = top + b"/" + path if path else top
