@@ -36,14 +36,20 @@ if TYPE_CHECKING:
 class Operations(pyfuse3.Operations):
     """Serves *filesystem*; every handler answers with a reply or an errno."""
 
-    enable_acl = True
     # With it, late writes could bring back what a chmod took away (a suid bit cleared or
     # set in between); the kernel's own page cache for reads stays on without.
     enable_writeback_cache = False
 
-    def __init__(self, filesystem: Filesystem, ready: Callable[[], None]) -> None:
-        """Serve *filesystem*; *ready* is called when the kernel starts to ask."""
+    def __init__(
+        self, filesystem: Filesystem, ready: Callable[[], None], *, enable_acl: bool
+    ) -> None:
+        """Serve *filesystem*; *ready* is called when the kernel starts to ask.
+
+        With *enable_acl* the kernel checks modes and access lists (FUSE_POSIX_ACL turns
+        default_permissions on as well).
+        """
         super().__init__()
+        self.enable_acl = enable_acl
         self._ready = ready
         self._fs = filesystem
         self._nodes = filesystem.tree.nodes

@@ -4,7 +4,7 @@ import errno
 import gc
 import logging
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pyfuse3
@@ -23,7 +23,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def serve(
     filesystem: Filesystem,
     mountpoint: Path,
-    options: Iterable[str],
+    options: Collection[str],
     ready: Callable[[], None],
 ) -> None:
     """Mount *filesystem*, call *ready* once it answers, and serve until it is unmounted.
@@ -33,7 +33,8 @@ def serve(
     MountFailed when the kernel or fusermount3 refuses.
     """
     try:
-        pyfuse3.init(Operations(filesystem, ready), str(mountpoint), set(options))
+        operations = Operations(filesystem, ready, enable_acl="default_permissions" in options)
+        pyfuse3.init(operations, str(mountpoint), set(options))
     except RuntimeError as exc:
         # libfuse and fusermount3 say why on stderr.
         raise MountFailed(f"{mountpoint}: the file system could not be mounted") from exc
