@@ -26,9 +26,9 @@ def test_sizes_have_three_digits(count: int, text: str) -> None:
 def test_a_table_is_aligned_and_safe(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("NAME", "ID"), [("a\x1b[31mb", "1"), ("c", "22")])
     assert capsys.readouterr().out.splitlines() == [
-        r"NAME         ID",
+        "NAME".ljust(10) + "  ID",
         r"a\x1b[31mb  1",
-        r"c            22",
+        "c".ljust(10) + "  22",
     ]
 
 
