@@ -7,8 +7,10 @@ capabilities, an access list changes the mode, and everything changes times.
 import errno
 import logging
 import os
+import secrets
 import stat
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import NamedTuple
 
 from overlayfs.errors import InvalidImage, OverlayError
@@ -47,9 +49,9 @@ class Inodes(ABC):
     format: Format
 
     @staticmethod
-    def of(fmt: Format, root: int) -> "Inodes":
-        """The way of *fmt*, for the file system and the owner of the directory *root*."""
-        return KernelInodes(root) if fmt is Format.KERNEL else UserInodes()
+    def of(fmt: Format, beside: Path) -> "Inodes":
+        """The way of *fmt*; *beside* is the directory in which the layer directory lies."""
+        return KernelInodes(beside) if fmt is Format.KERNEL else UserInodes()
 
     @abstractmethod
     def create(self, at: int, name: bytes, inode: Inode) -> int:
@@ -110,14 +112,18 @@ class KernelInodes(Inodes):
 
     format = Format.KERNEL
 
-    def __init__(self, root: int) -> None:
-        """Find out what a new file below *root* gets by itself, so as to set only the rest."""
-        fd = os.open(b".probe", _CREATE, 0o777, dir_fd=root)
+    def __init__(self, beside: Path) -> None:
+        """Find out what a new file in the directory *beside* gets by itself.
+
+        Only the rest is set, which saves two calls for most files.
+        """
+        probe = beside / f".{secrets.token_hex(8)}"
+        fd = os.open(probe, _CREATE, 0o777)
         try:
             st = os.fstat(fd)
         finally:
             os.close(fd)
-            os.unlink(b".probe", dir_fd=root)
+            probe.unlink()
         self._ids = (st.st_uid, st.st_gid)
         # The umask, and with default access lists above the store more than that.
         self._withheld = 0o7777 & ~st.st_mode

@@ -68,7 +68,7 @@ def unpack(stream: BinaryIO, into: Path, fmt: Format, *, name: str = "layer") ->
     into.chmod(0o700)  # without a setgid bit, which would hand its group to every file
     root = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        writer = _Writer(root, fmt, name)
+        writer = _Writer(root, Inodes.of(fmt, into.parent), name)
         try:
             writer.read(Blocks(stream))
             return writer.finish()
@@ -110,9 +110,9 @@ class _Writer:
     (image-spec, layer.md, "Whiteouts").
     """
 
-    def __init__(self, root: int, fmt: Format, name: str) -> None:
+    def __init__(self, root: int, inodes: Inodes, name: str) -> None:
         self._name = name
-        self._inodes = Inodes.of(fmt, root)
+        self._inodes = inodes
         self.directories = Directories(root, self._inodes)
         self._entries = 0
         self._size = 0
