@@ -52,7 +52,8 @@ def decompressed(stream: BinaryIO, *, what: str = "layer") -> "Decompressed":
 
     Several gzip members, zstd frames or xz streams one after the other count as one.  A read
     raises InvalidImage, beginning with *what*, when the stream is damaged or ends early, and
-    when something else follows it; only NUL padding after gzip and xz is passed over.
+    when something else follows it; only NUL padding after gzip and xz is passed over.  No read
+    gives more than 1 MiB, so a bomb is as small as its reader lets it be.
     """
     return Decompressed(stream, what)
 
@@ -86,12 +87,12 @@ class Decompressed(Stream):
             head, self._input = self._input, b""
             return head or self._stream.read(max(n, _IN))
         while self._decoder is not None or self._begins(self.compression):
-            piece = self._decode(self._decoder or _decoder(self.compression), max(n, _OUT))
+            piece = self._decode(self._decoder or _decoder(self.compression))
             if piece:
                 return piece
         return b""
 
-    def _decode(self, decoder: _Decoder, most: int) -> bytes:
+    def _decode(self, decoder: _Decoder) -> bytes:
         self._decoder = decoder
         given = b""
         if decoder.needs_input:
@@ -99,7 +100,7 @@ class Decompressed(Stream):
             if not given:
                 raise InvalidImage(f"{self._what}: the {self.compression} data end too early")
         try:
-            piece = decoder.decompress(given, most)
+            piece = decoder.decompress(given, _OUT)
         except (_GzipError, ZstdError, lzma.LZMAError, EOFError) as exc:
             raise InvalidImage(f"{self._what}: damaged {self.compression} data: {exc}") from exc
         if decoder.eof:

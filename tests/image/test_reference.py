@@ -105,9 +105,7 @@ def test_what_is_no_name_is_refused(text: str) -> None:
 
 COMPONENT = st.from_regex(r"[a-z0-9]{1,8}((\.|_|__|-{1,3})[a-z0-9]{1,8}){0,2}", fullmatch=True)
 TAG = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,30}", fullmatch=True)
-DOMAIN = st.sampled_from(
-    ["user/", "localhost/", "example.org/", "h:5000/", "[fe80::1]/", "docker.io/"]
-)
+DOMAINS = ("user/", "localhost/", "example.org/", "h:5000/", "[fe80::1]/", "docker.io/")
 
 
 @given(st.sampled_from(DOMAINS), st.lists(COMPONENT, min_size=1, max_size=3), TAG, st.booleans())
