@@ -1,8 +1,9 @@
 """A stack of directories becomes a mounted file system."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from overlayfs.errors import MountFailed
@@ -20,13 +21,15 @@ from overlayfs.union.names import Format
 class Stack:
     """What is to be mounted: *lowers* topmost first, beneath *upper* if there is one.
 
-    *work* goes with *upper*; both are made if they are missing.
+    *work* goes with *upper*; both are made if they are missing.  *links* knows the hard
+    links of a lower directory (see ``layers.lower.Layer``).
     """
 
     lowers: tuple[Path, ...]
     upper: Path | None
     work: Path | None
     format: Format
+    links: Callable[[Path], Iterable[tuple[bytes, ...]]] = lambda lower: ()
 
     def check(self, mountpoint: Path) -> None:
         """Refuse what overlaps, so that no daemon waits for itself or changes what it reads.
@@ -55,7 +58,8 @@ class Stack:
         count = len(self.lowers)
         try:
             layers = [
-                Layer(path, self.format, count - above) for above, path in enumerate(self.lowers)
+                Layer(path, self.format, count - above, partial(self.links, path))
+                for above, path in enumerate(self.lowers)
             ]
             upper = self._open_upper(layers[0]) if self.upper else None
         except OSError as exc:

@@ -3,12 +3,16 @@
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from overlayfs.linux import fds, xattrs
 from overlayfs.union.attrs import Attrs, Kind
 from overlayfs.union.merge import Found, Listing
 from overlayfs.union.names import OVERRIDE_STAT, Format, decode_override
+
+# Groups of paths, each the hard links of one file.
+Links = Callable[[], Iterable[tuple[bytes, ...]]]
 
 # O_NOATIME is refused with EPERM for files of other owners, so it is not used: layers lie
 # on file systems with relatime at least, and nothing here depends on it.
@@ -22,9 +26,16 @@ class Layer:
     single name, so nothing outside can be reached.  Methods raise OSError.
     """
 
-    def __init__(self, path: Path, fmt: Format, number: int) -> None:
-        """Open *path*.  *number* tells layers apart in inode numbers: 1 is the base."""
+    def __init__(self, path: Path, fmt: Format, number: int, links: Links = lambda: ()) -> None:
+        """Open *path*.
+
+        *number* tells layers apart in inode numbers: 1 is the base.  *links* gives the
+        groups of paths that are hard links of one file, where somebody knows; it is asked
+        when the first such file is to change.
+        """
         self.path = path
+        self._links = links
+        self._groups: dict[bytes, tuple[bytes, ...]] | None = None
         self.format = fmt
         self.number = number
         self.root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -40,6 +51,12 @@ class Layer:
     def open_dir(self, path: bytes) -> int:
         """A descriptor of the directory *path*, relative to the root, b"" for the root."""
         return fds.open_beneath(self.root, path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def aliases(self, path: bytes) -> tuple[bytes, ...]:
+        """All paths of the file *path* in this layer, as far as they are known."""
+        if self._groups is None:
+            self._groups = {name: group for group in self._links() for name in group}
+        return self._groups.get(path, ())
 
     def scan(self, dir_fd: int) -> Listing:
         """The entries of a directory, whiteouts and opacity told apart."""

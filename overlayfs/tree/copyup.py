@@ -71,6 +71,7 @@ class CopyUp:
             self.directory(node)
             return
         attrs = self._tree.attrs(node)
+        self._meet_aliases(node, attrs)
         if node.kind is not Kind.FILE:
             draft = upper.draft()
             upper.make(upper.work, draft, self._birth(node, attrs))
@@ -112,6 +113,21 @@ class CopyUp:
             finally:
                 os.close(source)
                 os.close(target)
+
+    def _meet_aliases(self, node: Node, attrs: Attrs) -> None:
+        """Let the tree know all names of a lower file, so that all will name the copy."""
+        if attrs.nlink <= 1 or not node.names:
+            return
+        for path in node.layer.aliases(node.path()):
+            at = self._tree.root
+            *parents, _ = path.split(b"/")
+            for step in parents:
+                found = self._tree.directory(at).children.get(step)
+                if found is None or found.kind is not Kind.DIRECTORY:
+                    break  # hidden by a layer above
+                at = found
+            else:
+                self._tree.directory(at)
 
     def _drop(self, draft: bytes) -> None:
         """Remove a draft, unless it has its final name already."""
