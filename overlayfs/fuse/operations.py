@@ -215,7 +215,7 @@ class Operations(pyfuse3.Operations):
 
     @replies
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._fs.files.fsync_directory(self._fs.listing(fh, 1).node)
+        await self._fs.files.fsync_directory(self._fs.directory(fh))
 
     # -- extended attributes -----------------------------------------------------------
 

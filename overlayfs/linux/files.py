@@ -84,14 +84,21 @@ def _copy_bytes(source: int, target: int, start: int, end: int) -> None:
         data = os.pread(source, min(end - at, 1 << 20), at)
         if not data:
             raise OSError(errno.EIO, "file became shorter while it was copied")
-        at += pwrite_all(target, data, at)
+        at += os.pwrite(target, data, at)
 
 
 def pwrite_all(fd: int, data: bytes, offset: int) -> int:
-    """Write all of *data* at *offset*; its length.  pwrite(2) may write less at a time."""
+    """Write *data* at *offset*; how much of it was written.
+
+    pwrite(2) may write less at a time.  An error is raised when nothing was written, as
+    that call does it: the caller comes back with the rest and meets it then.
+    """
     done = os.pwrite(fd, data, offset)
     while done < len(data):
-        done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+        try:
+            done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+        except OSError:
+            break
     return done
 
 

@@ -77,6 +77,8 @@ class Files:
         else:
             if done == size:
                 return buffer
+            if offset + done >= os.fstat(fd).st_size:
+                return memoryview(buffer)[:done]
         more = await trio.to_thread.run_sync(
             _read_on, fd, memoryview(buffer)[done:], offset + done, limiter=self._threads
         )

@@ -7,10 +7,10 @@ import stat
 from overlayfs.tree.attributes import Attributes
 from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.files import Files
-from overlayfs.tree.namespace import Namespace
+from overlayfs.tree.namespace import LONGEST_NAME, Namespace
 from overlayfs.tree.node import Node
 from overlayfs.tree.tree import Tree
-from overlayfs.union.attrs import Attrs, Caller, Kind
+from overlayfs.union.attrs import Caller, Kind
 
 
 class Listing:
@@ -44,6 +44,8 @@ class Filesystem:
 
     def lookup(self, parent: int, name: bytes) -> Node:
         """The node called *name*, with one more reference; FileNotFoundError if none."""
+        if len(name) > LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, "name too long", name)
         tree = self.tree
         above = tree.node(parent)
         if name == b".":
@@ -142,15 +144,15 @@ class Filesystem:
             return node.names[0].parent if node.names else node
         return self.tree.directory(node).children.get(name)
 
+    def directory(self, handle: int) -> Node:
+        """The directory that *handle* lists."""
+        return self._listings[handle].node
+
     def releasedir(self, handle: int) -> None:
         """The handle is not used any more."""
         del self._listings[handle]
 
     # -- the whole ---------------------------------------------------------------------
-
-    def attrs(self, node: Node) -> Attrs:
-        """What stat says of *node*."""
-        return self.tree.attrs(node)
 
     def statvfs(self) -> os.statvfs_result:
         """The numbers of the file system that takes the changes, else the top layer's."""

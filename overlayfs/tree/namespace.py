@@ -23,7 +23,7 @@ from overlayfs.tree.node import Name, Node
 from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Caller, Kind
 
-_LONGEST_NAME = 255  # NAME_MAX, linux/limits.h
+LONGEST_NAME = 255  # NAME_MAX, linux/limits.h
 
 
 class Namespace:
@@ -67,7 +67,7 @@ class Namespace:
     def _room_for(self, parent: Node, name: bytes) -> Upper:
         """The upper layer, with the directory *parent* in it and nothing called *name*."""
         upper = self._copy_up.upper()
-        if len(name) > _LONGEST_NAME:
+        if len(name) > LONGEST_NAME:
             raise OSError(errno.ENAMETOOLONG, "name too long", name)
         if name in self._tree.directory(parent).children:
             raise FileExistsError(errno.EEXIST, "exists", name)
@@ -176,8 +176,8 @@ class Namespace:
         mv(1) and others copy then.
         """
         upper = self._copy_up.upper()
-        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or len(new_name) > _LONGEST_NAME:
-            code = errno.EINVAL if len(new_name) <= _LONGEST_NAME else errno.ENAMETOOLONG
+        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or len(new_name) > LONGEST_NAME:
+            code = errno.EINVAL if len(new_name) <= LONGEST_NAME else errno.ENAMETOOLONG
             raise OSError(code, os.strerror(code), new_name)
         await self._movable(self._tree.child(parent, name))
         if flags & RENAME_EXCHANGE:
