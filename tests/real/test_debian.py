@@ -64,7 +64,7 @@ sync
 def in_chroot(root: Path, script: str) -> subprocess.CompletedProcess[str]:
     """*script* run by *root*'s shell, with /proc and /dev in a mount namespace of its own."""
     outside = (
-        'mount -t proc proc "$1/proc" && mount --bind /dev "$1/dev" && exec chroot "$1" sh -c "$2"'
+        'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && exec chroot "$1" sh -c "$2"'
     )
     return subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "sh", "-c", outside, "sh", root, script],
