@@ -11,6 +11,14 @@ _HEADERS_LIMIT = 16 << 20
 _PIECE = 1 << 20
 
 
+class StreamFailed(Exception):
+    """The stream gave out, not the tar; *error* says how."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Blocks:
     """The file object that ``tarfile`` reads headers from.
 
@@ -78,7 +86,10 @@ class Blocks:
         """Up to *n* bytes; none at the end."""
         if self._at == len(self._piece):
             self._base += self._at
-            self._piece = self._stream.read(_PIECE)
+            try:
+                self._piece = self._stream.read(_PIECE)
+            except Exception as exc:
+                raise StreamFailed(exc) from exc
             self._view = memoryview(self._piece)
             self._at = 0
         start = self._at

@@ -12,7 +12,7 @@ from typing import IO, BinaryIO, cast
 
 from overlayfs.errors import InvalidImage, OverlayError
 from overlayfs.layers import member as tar
-from overlayfs.layers.blocks import Blocks
+from overlayfs.layers.blocks import Blocks, StreamFailed
 from overlayfs.layers.directories import Directories, Directory, everything
 from overlayfs.layers.inodes import IMPLIED, Inode, Inodes
 from overlayfs.layers.links import Links
@@ -62,7 +62,8 @@ def unpack(stream: BinaryIO, into: Path, fmt: Format, *, name: str = "layer") ->
 
     The tar is read to its end marker, not further.  Raises InvalidImage, beginning with
     *name*, for a tar that is damaged or hostile, and OverlayError when the disk is full or
-    refuses; what was written until then stays, for the caller to remove.
+    refuses; what was written until then stays, for the caller to remove.  What reading
+    *stream* raises passes through.
     """
     into.mkdir(mode=0o700)
     into.chmod(0o700)  # without a setgid bit, which would hand its group to every file
@@ -74,6 +75,8 @@ def unpack(stream: BinaryIO, into: Path, fmt: Format, *, name: str = "layer") ->
             return writer.finish()
         finally:
             writer.directories.close()
+    except StreamFailed as exc:
+        raise exc.error from None
     except OSError as exc:
         raise explain(exc, name) from exc
     finally:

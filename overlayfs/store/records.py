@@ -63,7 +63,7 @@ class LayerRecord(Struct, frozen=True, omit_defaults=True):
     boot: str = ""
 
 
-Record = TypeVar("Record", DiffRecord, LayerRecord)
+Record = TypeVar("Record", bound=Struct)
 
 
 def read(path: Path, kind: type[Record]) -> Record | None:
