@@ -58,7 +58,7 @@ def layout_images(files: Files, path: Path) -> list[Found]:
                     at,
                     leaf.digest,
                     leaf.platform,
-                    nested=len(entries) > 1 or entry.media_type in INDEXES,
+                    nested=entry.media_type in INDEXES,
                     here=files.has(blob_path(leaf.digest)),
                     load=partial(_load, files, leaf),
                 )

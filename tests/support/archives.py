@@ -7,7 +7,12 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from overlayfs.archive.compression import decompressed
+from overlayfs.image.config import ImageConfig
+from overlayfs.image.digest import verified
+from overlayfs.image.source import ImageSource, LayerSource
 
 OCI = "application/vnd.oci.image"
 DOCKER = "application/vnd.docker"
@@ -140,11 +145,8 @@ class Made:
 
 
 def image(*texts: str, architecture: str = "amd64", **more: Any) -> Made:
-    """An image with one layer, holding one file, for each of *texts*."""
-    layers = tuple(
-        tar_bytes([(f"file-{at}", text.encode())], tarfile.PAX_FORMAT)
-        for at, text in enumerate(texts)
-    )
+    """An image with one layer, a file with the text, for each of *texts*."""
+    layers = tuple(tar_bytes([("file", text.encode())], tarfile.PAX_FORMAT) for text in texts)
     return Made(layers, more, architecture)
 
 
@@ -277,3 +279,40 @@ def attestation(made: Made) -> tuple[dict[str, Any], tuple[bytes, ...]]:
         },
     )
     return described, (statement, config, manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a source gave, all of it verified."""
+
+    names: tuple[str, ...]
+    id: str
+    manifest: bytes | None
+    layers: tuple[bytes, ...]
+
+
+def taken(source: ImageSource) -> Taken:
+    """Everything that *source* gives, read as a store reads it."""
+    if source.manifest is None:
+        assert source.manifest_descriptor is None
+    else:
+        assert source.manifest_descriptor is not None
+        source.manifest_descriptor.digest.check(source.manifest)
+        assert source.manifest_descriptor.size == len(source.manifest)
+    source.config_digest.check(source.config)
+    assert len(source.layers) == len(ImageConfig.parse(source.config).diff_ids)
+    return Taken(
+        source.names,
+        str(source.config_digest),
+        source.manifest,
+        tuple(_taken_layer(layer) for layer in source.layers),
+    )
+
+
+def _taken_layer(layer: LayerSource) -> bytes:
+    blob: BinaryIO = layer.open()
+    if layer.descriptor is not None:
+        assert layer.descriptor.size == layer.size
+        blob = verified(blob, layer.descriptor.digest, layer.descriptor.size)
+    with verified(decompressed(blob), layer.diff_id) as stream:
+        return stream.read()
