@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from overlayfs.linux import fds
+from tests.support.union import run
 
 READ = os.O_RDONLY
 
@@ -22,6 +23,7 @@ def root(tmp_path: Path) -> Iterator[int]:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     yield fd
     os.close(fd)
+    run("rm", "-rf", folder)  # pytest removes a directory of directories by recursion
 
 
 def read(root: int, path: bytes) -> bytes:
