@@ -3,7 +3,7 @@
 from overlayfs.archive.detect import open_image
 from overlayfs.archive.location import Location, Transport
 from overlayfs.cli import progress
-from overlayfs.errors import ImageNotFound
+from overlayfs.errors import ImageNotFound, InvalidImage
 from overlayfs.image.platform import Platform
 from overlayfs.store.store import Store, StoredImage
 
@@ -27,7 +27,11 @@ def find_image(store: Store, source: str, platform: Platform | None = None) -> S
         open_image(source, platform=platform, scratch=store.scratch) as image,
         progress.shown(source) as shown,
     ):
-        return store.add(image, progress=shown)
+        try:
+            return store.add(image, progress=shown)
+        except InvalidImage as exc:
+            # The store knows layers, but not the file that they come from.
+            raise InvalidImage(f"{source}: {exc.message}", hint=exc.hint) from exc
 
 
 def is_path(source: str) -> bool:

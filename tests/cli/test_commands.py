@@ -16,6 +16,7 @@ import pytest
 from overlayfs.cli.main import COMMANDS
 from overlayfs.cli.version import VERSION
 from tests.support.command import PyOverlay
+from tests.support.images import run
 from tests.support.tree import names
 
 
@@ -116,10 +117,8 @@ def test_several_images_are_listed_and_one_is_chosen(
 ) -> None:
     several = tmp_path / "layout"
     for name in ("one:1", "two:2"):
-        subprocess.run(
-            ["skopeo", "copy", "--quiet", f"oci-archive:{image}", f"oci:{several}:{name}"],
-            check=True,
-        )
+        run("skopeo", "copy", "--quiet", f"oci-archive:{image}", f"oci:{several}:{name}")
+        run("umoci", "config", "--image", f"{several}:{name}", f"--author={name}")
     (tmp_path / "root").mkdir()
     done = pyoverlay("mount", several, tmp_path / "root")
     assert done.returncode == 1
