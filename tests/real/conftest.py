@@ -42,7 +42,7 @@ def debian(shop: Workshop) -> Path:
     archive = debian_root(shop.folder)
     container = shop.buildah("from", "scratch")
     shop.buildah("add", "--quiet", container, archive, "/")
-    shop.buildah("commit", "--quiet", "--format=oci", container, "debian")
+    shop.buildah("commit", "--quiet", "--format=oci", container, "localhost/debian")
     shop.buildah("rm", container)
     layout = shop.folder / "debian-layout"
     run("skopeo", "copy", "--quiet", shop.stored("localhost/debian"), f"oci:{layout}:debian")
