@@ -32,7 +32,12 @@ class Tour:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._env = os.environ | {"PYOVERLAY_ROOT": str(folder / "store"), "LC_ALL": "C"}
+        self._env = os.environ | {
+            "PYOVERLAY_ROOT": str(folder / "store"),
+            # The commands run elsewhere, and this may not be installed.
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "LC_ALL": "C",
+        }
 
     def walk(self) -> None:
         """Mounts, looks, changes, unmounts; unmounts as well when something fails."""

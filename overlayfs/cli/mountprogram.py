@@ -8,7 +8,6 @@ There is one option list, as mount(8) writes it, so this is parsed here and not 
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from overlayfs.cli.version import VERSION
@@ -60,7 +59,8 @@ def _run(arguments: list[str]) -> None:
         if word == "-f":
             foreground = True
         elif word.startswith("-o"):
-            options.extend(_split(word[2:] or next(rest, ""), ","))
+            # podman doubles commas.
+            options.extend(filter(None, _split(word[2:] or next(rest, ""), ",")))
         elif word.startswith("-") and word != "-":
             raise OverlayError(f"{word}: no such option", hint="see pyoverlayfs -h")
         else:
@@ -70,9 +70,15 @@ def _run(arguments: list[str]) -> None:
     _mount(Path(words[0]), options, foreground=foreground)
 
 
-def _split(text: str, mark: str) -> Iterator[str]:
+def _split(text: str, mark: str) -> list[str]:
     """The parts of *text* between *mark*, where a backslash keeps the next character."""
-    yield from re.findall(rf"(?:\\.|[^{mark}\\])+", text)
+    parts = [""]
+    for piece in re.findall(r"\\.|.", text, re.DOTALL):
+        if piece == mark:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
 
 
 def _plain(text: str) -> str:
@@ -97,7 +103,13 @@ def _mount(mountpoint: Path, options: list[str], *, foreground: bool) -> None:
     writable = "upperdir" in given and "ro" not in given
     if writable and "workdir" not in given:
         raise OverlayError("upperdir= needs workdir=", hint="see pyoverlayfs -h")
-    lowers = tuple(_directory(part) for part in _split(given["lowerdir"], ":"))
+    parts = _split(given["lowerdir"], ":")
+    if "" in parts:
+        raise OverlayError(
+            f"lowerdir={given['lowerdir']}: an empty name between colons",
+            hint="data-only layers (::) are not known here; \\: is a colon in a name",
+        )
+    lowers = tuple(_directory(part) for part in parts)
     if not writable and "upperdir" in given:
         lowers = (_directory(given["upperdir"]), *lowers)
     try:
