@@ -3,7 +3,7 @@
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +12,13 @@ import msgspec
 
 from overlayfs.daemon import LOG_FORMAT, leave_behind
 from overlayfs.errors import MountFailed, OverlayError
-from overlayfs.layers.lower import Layer
+from overlayfs.layers.lower import Layer, Links
 from overlayfs.linux.mounts import unmount as unmount_at
 from overlayfs.serving import Stack, fuse_options, serve
 from overlayfs.store.mounts import MountDirectory, Record, directories, is_mounted
+from overlayfs.store.paths import record as layer_record
+from overlayfs.store.records import LayerRecord
+from overlayfs.store.records import read as read_record
 from overlayfs.store.store import Store, StoredImage
 from overlayfs.tree.changes import Change
 from overlayfs.tree.changes import changes as compare
@@ -127,8 +130,11 @@ def mount(
             directory.write(ours)
             answer()
 
-        serve(_stack(record), path, chosen, answered)
+        # Where the mount covers the store, it can be settled afterwards only.
+        covered = store.root.resolve().is_relative_to(path)
+        serve(_stack(record), path, chosen, answered, aside=None if covered else store.settle)
         log.info("%s: unmounted", path)
+        store.settle()
         directory.finish()
 
     chosen = fuse_options(
@@ -164,7 +170,22 @@ def _stack(record: Record) -> Stack:
         upper=Path(record.upper) if record.upper else None,
         work=Path(record.work) if record.work else None,
         format=Format(record.format),
+        links=_links,
     )
+
+
+def _links(lower: Path) -> Links:
+    """The hard links of an unpacked layer, from a file that is opened now and read later."""
+    path = layer_record(lower.parent)
+    if not path.exists():
+        return tuple
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def aliases() -> Iterable[tuple[bytes, ...]]:
+        known = read_record(Path(f"/proc/self/fd/{fd}"), LayerRecord)
+        return known.aliases if known else ()
+
+    return aliases
 
 
 def _record(
@@ -177,7 +198,7 @@ def _record(
     upper = work = None
     if not options.read_only:
         upper = options.upper.resolve() if options.upper else directory.upper
-        beside = upper.with_name(f"{upper.name}.work") if options.upper else directory.work
+        beside = MountDirectory.work_for(upper) if options.upper else directory.work
         work = options.work.resolve() if options.work else beside
     return Record(
         id=directory.path.name,
@@ -281,7 +302,8 @@ def _changes(record: Record) -> Iterator[Change]:
     if record.upper is None:
         return
     upper = Layer(Path(record.upper), Format(record.format), 0)
-    layers = [Layer(path, upper.format, 0) for path in _stack(record).lowers]
+    lowers = _stack(record).lowers
+    layers = [Layer(path, upper.format, number) for number, path in enumerate(lowers, 1)]
     lower = Tree(layers, None)
     try:
         yield from compare(upper, lower)

@@ -1,15 +1,14 @@
 """A stack of directories becomes a mounted file system."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from overlayfs.errors import MountFailed
 from overlayfs.fuse.session import serve as serve_fuse
-from overlayfs.layers.lower import Layer
-from overlayfs.layers.upper import Birth, Upper
+from overlayfs.layers.lower import Layer, Links
+from overlayfs.layers.upper import Birth, Upper, bare
 from overlayfs.linux import fds
 from overlayfs.tree.filesystem import Filesystem
 from overlayfs.tree.tree import UPPER_NUMBER, Tree
@@ -21,15 +20,15 @@ from overlayfs.union.names import Format
 class Stack:
     """What is to be mounted: *lowers* topmost first, beneath *upper* if there is one.
 
-    *work* goes with *upper*; both are made if they are missing.  *links* knows the hard
-    links of a lower directory (see ``layers.lower.Layer``).
+    *work* goes with *upper*; both are made if they are missing.  *links* gives for a
+    lower directory what ``layers.lower.Layer`` wants; it is called before anything is mounted.
     """
 
     lowers: tuple[Path, ...]
     upper: Path | None
     work: Path | None
     format: Format
-    links: Callable[[Path], Iterable[tuple[bytes, ...]]] = lambda lower: ()
+    links: Callable[[Path], Links] = lambda lower: tuple
 
     def check(self, mountpoint: Path) -> None:
         """Refuse what overlaps, so that no daemon waits for itself or changes what it reads.
@@ -58,7 +57,7 @@ class Stack:
         count = len(self.lowers)
         try:
             layers = [
-                Layer(path, self.format, count - above, partial(self.links, path))
+                Layer(path, self.format, count - above, self.links(path))
                 for above, path in enumerate(self.lowers)
             ]
             upper = self._open_upper(layers[0]) if self.upper else None
@@ -74,6 +73,7 @@ class Stack:
         self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
         upper = Upper(self.upper, self.work, self.format, UPPER_NUMBER)
         if fresh:
+            bare(upper.root)
             # The root that is seen has the attributes of the topmost directory.
             seen = top.attrs_of(top.root)
             known = top.xattrs(top.root)
@@ -84,15 +84,22 @@ class Stack:
         return upper
 
 
-def serve(stack: Stack, mountpoint: Path, options: list[str], ready: Callable[[], None]) -> None:
+def serve(
+    stack: Stack,
+    mountpoint: Path,
+    options: list[str],
+    ready: Callable[[], None],
+    *,
+    aside: Callable[[], None] | None = None,
+) -> None:
     """Mount *stack*, call *ready* when it answers, return when it is unmounted and synced.
 
-    *options* are those of fuse(8).  Raises MountFailed.
+    *options* are those of fuse(8).  *aside* runs in a thread meanwhile.  Raises MountFailed.
     """
     os.umask(0)
     filesystem = stack.open()
     try:
-        serve_fuse(filesystem, mountpoint, options, ready)
+        serve_fuse(filesystem, mountpoint, options, ready, aside=aside)
     finally:
         filesystem.close()
 

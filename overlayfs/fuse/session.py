@@ -25,8 +25,12 @@ def serve(
     mountpoint: Path,
     options: Collection[str],
     ready: Callable[[], None],
+    *,
+    aside: Callable[[], None] | None = None,
 ) -> None:
     """Mount *filesystem*, call *ready* once it answers, and serve until it is unmounted.
+
+    *aside* is called in a thread meanwhile, and waited for; what it raises is logged.
 
     SIGTERM and SIGINT unmount it: at once if nothing uses it, else it disappears from the
     tree and goes on serving those who still use it; a second signal ends that.  Raises
@@ -42,13 +46,15 @@ def serve(
     gc.collect()
     gc.freeze()
     try:
-        trio.run(_serve, mountpoint)
+        trio.run(_serve, mountpoint, aside)
     finally:
         pyfuse3.close()
 
 
-async def _serve(mountpoint: Path) -> None:
+async def _serve(mountpoint: Path, aside: Callable[[], None] | None) -> None:
     async with trio.open_nursery() as nursery:
+        if aside is not None:
+            nursery.start_soon(_run_aside, aside)
         nursery.start_soon(_unmount_on_signal, mountpoint)
         try:
             await pyfuse3.main()
@@ -58,6 +64,14 @@ async def _serve(mountpoint: Path) -> None:
             if exc.errno != errno.ENODEV:
                 raise
         nursery.cancel_scope.cancel()
+
+
+async def _run_aside(aside: Callable[[], None]) -> None:
+    try:
+        await trio.to_thread.run_sync(aside)
+    except Exception:
+        # The mount is worth more than what was to be done beside it.
+        log.exception("beside the mount")
 
 
 async def _unmount_on_signal(mountpoint: Path) -> None:

@@ -26,7 +26,7 @@ class Layer:
     single name, so nothing outside can be reached.  Methods raise OSError.
     """
 
-    def __init__(self, path: Path, fmt: Format, number: int, links: Links = lambda: ()) -> None:
+    def __init__(self, path: Path, fmt: Format, number: int, links: Links = tuple) -> None:
         """Open *path*.
 
         *number* tells layers apart in inode numbers: 1 is the base.  *links* gives the

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from overlayfs.errors import MountFailed
+from overlayfs.layers.index import Index
 from overlayfs.layers.lower import Layer
 from overlayfs.linux import fds, files, xattrs
 from overlayfs.union import acl
@@ -47,8 +48,9 @@ class Upper(Layer):
         different file systems.
         """
         super().__init__(path, fmt, number)
-        inner = work / "work"
-        inner.mkdir(mode=0o700, exist_ok=True)
+        inner, index = work / "work", work / "index"
+        for made in (inner, index):
+            made.mkdir(mode=0o700, exist_ok=True)
         self._locks = [self.root, os.open(work, os.O_RDONLY | os.O_DIRECTORY)]
         for fd, place in zip(self._locks, (path, work), strict=True):
             try:
@@ -64,6 +66,8 @@ class Upper(Layer):
             else:
                 draft.unlink()
         self.work = os.open(inner, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        bare(self.work)
+        self.index = Index(os.open(index, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         if os.fstat(self.work).st_dev != self.device:
             raise MountFailed(f"{work}: not on the file system of the upper directory {path}")
         self._drafts = 0
@@ -71,6 +75,7 @@ class Upper(Layer):
         self._origin = fmt.prefix + b"pyoverlay.origin"
 
     def close(self) -> None:
+        self.index.close()
         os.close(self.work)
         os.close(self._locks[1])
         super().close()
@@ -86,8 +91,29 @@ class Upper(Layer):
         self._drafts += 1
         return b"#%x" % self._drafts
 
+    def create(self, dir_fd: int, name: bytes, birth: Birth) -> int:
+        """Create *name*, which is free, as *birth* says, in one step; see ``make``."""
+        one_call = (
+            self.format is Format.KERNEL
+            and (birth.uid, birth.gid) == self._ids
+            and not birth.xattrs
+            and not birth.mode & 0o7000
+        )
+        if one_call:
+            return self.make(dir_fd, name, birth)
+        draft = self.draft()
+        fd = self.make(self.work, draft, birth)
+        try:
+            files.renameat2(self.work, draft, dir_fd, name, files.RENAME_NOREPLACE)
+        except OSError:
+            if fd >= 0:
+                os.close(fd)
+            self.discard(self.work, draft, directory=birth.kind is Kind.DIRECTORY)
+            raise
+        return fd
+
     def make(self, dir_fd: int, name: bytes, birth: Birth) -> int:
-        """Create *name* as *birth* says.
+        """Create *name* as *birth* says, in the work directory for all but the simplest.
 
         Gives a descriptor for reading and writing a new file, -1 for other kinds.  Raises
         OSError, and leaves nothing then.
@@ -313,3 +339,12 @@ class Upper(Layer):
 def fsbytes(place: xattrs.Place) -> bytes:
     """A path for *place*; a descriptor's leads to the open file."""
     return fds.itself(place) if isinstance(place, int) else place
+
+
+def bare(fd: int) -> None:
+    """Let a directory hand nothing to what is made in it: no group, no access list."""
+    for name in (acl.DEFAULT, acl.ACCESS):
+        if xattrs.get(fd, name) is not None:
+            xattrs.remove(fd, name)
+    os.chown(fd, os.geteuid(), os.getegid())
+    Path(f"/proc/self/fd/{fd}").chmod(0o700)

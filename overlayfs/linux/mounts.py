@@ -48,7 +48,8 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 def mounted() -> list[Mount]:
     """What is mounted in this mount namespace, in the order it was."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+    # Only space, tab, newline and backslash are escaped: splitlines() would split too often.
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1]:
         fields, _, rest = os.fsdecode(line).partition(" - ")
         kind, source = rest.split(" ")[:2]
         found.append(Mount(Path(_plain(fields.split(" ")[4])), kind, _plain(source)))

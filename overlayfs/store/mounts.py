@@ -57,6 +57,12 @@ class MountDirectory:
         made.empty.mkdir(mode=0o755)
         return made
 
+    @classmethod
+    def work_for(cls, upper: Path) -> Path:
+        """The work directory that goes with *upper* when the user names none."""
+        kept = cls(upper.parent)
+        return kept.work if kept.upper == upper and kept.read() else Path(f"{upper}.work")
+
     def lock(self) -> int:
         """A descriptor that holds the lock until it and its copies are closed."""
         fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -107,7 +113,6 @@ class MountDirectory:
 
         An upper directory with changes stays, with the record of what it belongs to.
         """
-        shutil.rmtree(self.work, ignore_errors=True)
         if self.upper.is_dir() and any(self.upper.iterdir()):
             return True
         self.remove()

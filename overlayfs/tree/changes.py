@@ -34,10 +34,22 @@ def changes(upper: Layer, lower: Tree) -> Iterator[Change]:
     something changed counts as modified, as `docker diff` has it; of a removed directory
     only the directory itself is told.
     """
-    yield from _compare(upper, lower, b"", lower.root)
+    waiting = [_compare(upper, lower, b"", lower.root)]
+    while waiting:
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+            continue
+        change, below, is_directory = found
+        yield change
+        if is_directory:
+            waiting.append(_compare(upper, lower, change.path, below))
 
 
-def _compare(upper: Layer, lower: Tree, path: bytes, node: Node | None) -> Iterator[Change]:
+def _compare(
+    upper: Layer, lower: Tree, path: bytes, node: Node | None
+) -> Iterator[tuple[Change, Node | None, bool]]:
+    """The changes in one directory, with what was there and whether to look inside."""
     with _opened(upper, path) as fd:
         listing = upper.scan(fd)
     before = dict(lower.directory(node).children) if node is not None else {}
@@ -48,12 +60,12 @@ def _compare(upper: Layer, lower: Tree, path: bytes, node: Node | None) -> Itera
         found = listing.entries.get(name)
         if found is None or found.kind is None:
             if below is not None:
-                yield Change(ChangeKind.DELETED, here)
+                yield Change(ChangeKind.DELETED, here), None, False
             continue
-        yield Change(ChangeKind.ADDED if below is None else ChangeKind.MODIFIED, here)
-        if found.kind is Kind.DIRECTORY:
-            was_directory = below is not None and below.kind is Kind.DIRECTORY
-            yield from _compare(upper, lower, here, below if was_directory else None)
+        change = Change(ChangeKind.ADDED if below is None else ChangeKind.MODIFIED, here)
+        if below is not None and below.kind is not Kind.DIRECTORY:
+            below = None
+        yield change, below, found.kind is Kind.DIRECTORY
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class Namespace:
         if name in directory.whiteouts:
             fd = self._over_whiteout(upper, dir_fd, name, birth, opaque=name in directory.below)
         else:
-            fd = upper.make(dir_fd, name, birth)
+            fd = upper.create(dir_fd, name, birth)
         return self._tree.add(parent, name, kind), fd
 
     def _room_for(self, parent: Node, name: bytes) -> Upper:

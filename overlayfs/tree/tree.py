@@ -151,6 +151,9 @@ class Tree:
                 known = known._replace(nlink=1 if len(node.stack) > 1 else known.nlink)
             elif node.lost:
                 known = known._replace(nlink=max(known.nlink - node.lost, 0))
+            elif self.upper is not None and node.ino in self.upper.index:
+                pending = self.upper.index.pending(node.ino)
+                known = known._replace(nlink=known.nlink - 1 + pending)
             node.attrs = known
         return known
 
@@ -185,9 +188,13 @@ class Tree:
                 late.extend((child, other) for other in child.names)
                 child.names = [here]
                 self._rise(child)
-        for child, other in late:
-            # One name of a lower file was copied up before this one was seen.
-            self.adopt(child, other)
+        try:
+            for child, other in late:
+                # One name of a lower file was copied up before this one was seen.
+                self.adopt(child, other)
+        except OSError:
+            self._fold(node)
+            raise
 
     def _intern(
         self,
@@ -219,9 +226,11 @@ class Tree:
             ino = self._number(*(parts[0] if parts else (layer, found)), strange)
         known = self.nodes.get(ino)
         if known is not None:
-            if known.kind is kind and kind is not Kind.DIRECTORY and known.names:
+            if kind is not Kind.DIRECTORY and self._is_same(known, kind, layer, found):
                 return known
             ino = self._allocate()
+        elif kind is not Kind.DIRECTORY and upper is not None and ino in upper.index:
+            layer = upper
         stack: tuple[Layer, ...] = ()
         if kind is Kind.DIRECTORY:
             stack = tuple(part_layer for part_layer, _ in parts)
@@ -229,6 +238,18 @@ class Tree:
                 stack = (layer, *stack)
         node = self.nodes[ino] = Node(ino, kind, layer, stack)
         return node
+
+    def _is_same(self, known: Node, kind: Kind, layer: Layer, found: Found | None) -> bool:
+        """Whether a file of the number of *known* is *known*, under another name."""
+        upper = self.upper
+        if known.kind is not kind:
+            return False
+        if known.names and known.layer is upper and layer is upper and found is not None:
+            # Two copies of one lower file, made where there was no index.
+            at, name = self.location(known)
+            st = os.stat(name, dir_fd=at, follow_symlinks=False)
+            return st.st_ino == found.ino
+        return bool(known.names) or (upper is not None and known.ino in upper.index)
 
     def _rise(self, node: Node) -> None:
         """The body of *node* turned out to be in the upper layer, copied in a past mount."""
@@ -332,8 +353,9 @@ class Tree:
         """Drop the listing of *node*; the layers have it."""
         assert node.directory is not None
         for name, child in node.directory.children.items():
-            child.names.remove(Name(node, name))
-            if not child.names:
+            if (here := Name(node, name)) in child.names:
+                child.names.remove(here)
+            if not child.names and not child.opens and not child.lookups:
                 self.descriptors.drop(child)
                 self.nodes.pop(child.ino, None)
         node.directory = None
