@@ -4,6 +4,7 @@ A directory that a tar only implies keeps the attributes it has below, and a har
 file of a lower layer brings that file up, as the kernel's overlayfs does for link(2).
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -80,7 +81,12 @@ class Below:
 def _showing(layers: Sequence[Layer], parent: bytes, name: bytes) -> Iterator[Layer]:
     first = True
     for layer in layers:
-        fd = layer.open_dir(parent)
+        try:
+            fd = layer.open_dir(parent)
+        except OSError as exc:
+            if exc.errno in (errno.ENOTDIR, errno.ELOOP):
+                return  # a file or a link, which has nothing beneath
+            raise
         try:
             try:
                 mode, rdev = (attrs := layer.attrs(fd, name)).mode, attrs.rdev

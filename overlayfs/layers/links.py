@@ -60,6 +60,11 @@ class Links:
             os.close(here)
         return True
 
+    def replaced(self, place: Place) -> None:
+        """*place* was given to another file; a link that waits there would be in its way."""
+        if self._foreign:
+            self._foreign.pop(place, None)
+
     def forget(self, place: Place) -> None:
         """*place* is about to be removed."""
         self._foreign.pop(place, None)
@@ -80,7 +85,14 @@ class Links:
 
     def foreign(self) -> tuple[tuple[bytes, bytes], ...]:
         """The links that a lower layer must complete, as (path, target)."""
-        return tuple(sorted((path_of(place), target) for place, target in self._foreign.items()))
+        return tuple(
+            sorted(
+                (path_of(place), target)
+                for place, target in self._foreign.items()
+                # An entry further on may have made a directory of the name.
+                if place[1] not in place[0].children
+            )
+        )
 
 
 def path_of(place: Place) -> bytes:

@@ -230,6 +230,7 @@ class _Writer:
         except FileExistsError:
             self._clear(above, name)
             fd = self._inodes.create(self.directories.fd(above), name, inode)
+        self._links.replaced((above, name))
         try:
             size = entry.size
             if size < 0:
@@ -256,6 +257,7 @@ class _Writer:
         except FileExistsError:
             self._clear(above, name)
             self._inodes.special(self.directories.fd(above), name, inode, target)
+        self._links.replaced((above, name))
 
     def _link(self, parent: bytes, name: bytes, target: bytes) -> None:
         if not name or not target:
