@@ -17,6 +17,7 @@ else:
 
 # All three decoders release the GIL while they work, so large pieces let threads overlap.
 _IN = 1 << 18
+_LEAST = 1 << 9
 _OUT = 1 << 20
 # isal's stubs call its exception class an instance.
 _GzipError = cast("type[Exception]", igzip_lib.error)
@@ -65,7 +66,7 @@ class _Decoder(Protocol):
     def needs_input(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes: ...
 
 
 class Decompressed(Stream):
@@ -76,13 +77,14 @@ class Decompressed(Stream):
         self._stream = stream
         self._what = what
         self._input = b""
+        self._used = 0
+        self._portion = _IN
         self._decoder: _Decoder | None = None
         self.compression: Compression | None = None
 
     def _next(self, n: int) -> bytes:
         if self.compression is None:
-            self._fill(6)
-            self.compression = sniff(self._input)
+            self.compression = sniff(self._peek(6))
         if self.compression is Compression.NONE:
             head, self._input = self._input, b""
             return head or self._stream.read(max(n, _IN))
@@ -94,43 +96,50 @@ class Decompressed(Stream):
 
     def _decode(self, decoder: _Decoder) -> bytes:
         self._decoder = decoder
-        given = b""
+        given: bytes | memoryview = b""
         if decoder.needs_input:
-            given, self._input = self._input or self._stream.read(_IN), b""
-            if not given:
+            if not self._peek(1):
                 raise InvalidImage(f"{self._what}: the {self.compression} data end too early")
+            given = memoryview(self._input)[self._used : self._used + self._portion]
+            self._used += len(given)
         try:
             piece = decoder.decompress(given, _OUT)
         except (_GzipError, ZstdError, lzma.LZMAError, EOFError) as exc:
             raise InvalidImage(f"{self._what}: damaged {self.compression} data: {exc}") from exc
+        # A decoder copies what it does not use.  Some layers are thousands of small members
+        # (eStargz), some hostile ones millions: those are given to it in small portions.
         if decoder.eof:
-            self._input, self._decoder = decoder.unused_data, None
+            unused = len(decoder.unused_data)
+            self._used -= unused
+            self._decoder = None
+            self._portion = max(_LEAST, self._portion // 2) if unused else self._portion
+        elif decoder.needs_input:
+            self._portion = min(_IN, self._portion * 2)
         return piece
 
     def _begins(self, compression: Compression) -> bool:
         """Whether another member, frame or stream begins here; False at the end."""
-        self._fill(6)
-        if self._input and not self._input[0] and compression is not Compression.ZSTD:
-            while self._input and not self._input.strip(b"\0"):
-                self._input = self._stream.read(_IN)
-            if self._input:
-                self._input = self._input.lstrip(b"\0")
-                self._fill(6)
-                # xz pads between streams too (file format 2.2); after gzip's NULs comes nothing.
-                if compression is Compression.GZIP:
-                    raise self._garbage()
-        if not self._input:
+        padded = False
+        while compression is not Compression.ZSTD and self._peek(1) == b"\0":
+            padded = True
+            rest = self._input[self._used :].lstrip(b"\0")
+            self._input, self._used = rest, 0
+        head = self._peek(6)
+        if not head:
             return False
-        if sniff(self._input) is not compression:
+        # xz may pad between streams too (file format, 2.2); after gzip's NULs comes nothing.
+        if sniff(head) is not compression or (padded and compression is Compression.GZIP):
             raise self._garbage()
         return True
 
     def _garbage(self) -> InvalidImage:
         return InvalidImage(f"{self._what}: something else follows the {self.compression} data")
 
-    def _fill(self, least: int) -> None:
-        while len(self._input) < least and (piece := self._stream.read(_IN)):
-            self._input += piece
+    def _peek(self, least: int) -> bytes:
+        """The next *least* bytes of input, fewer at its end."""
+        while len(self._input) - self._used < least and (piece := self._stream.read(_IN)):
+            self._input, self._used = self._input[self._used :] + piece, 0
+        return self._input[self._used : self._used + least]
 
     def close(self) -> None:
         if not self.closed:

@@ -7,7 +7,7 @@ and, for each layer, ``<id>/json`` and ``<id>/layer.tar``.
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 
 from overlayfs.archive.choice import Found, Variant, familiar
 from overlayfs.archive.compression import decompressed
@@ -95,11 +95,13 @@ def v1_images(files: Files) -> list[Found]:
         data = files.read("repositories", MANIFEST_LIMIT)
         named = parse_repositories(data, files.named("repositories"))
     tops = list(named) or _tops(files)
+    # Names may share layers, which are hashed once.
+    diff_id = cache(partial(_diff_id, files))
     return [
         Found(
             familiar(named.get(top, ())),
             named.get(top, ()),
-            (Variant(index, top, None, nested=False, load=partial(_load_v1, files, top)),),
+            (Variant(index, top, None, nested=False, load=partial(_load_v1, files, top, diff_id)),),
         )
         for index, top in enumerate(tops)
     ]
@@ -117,7 +119,7 @@ def _v1_image(files: Files, image: str) -> V1Image:
     return V1Image.parse(files.read(path, CONFIG_LIMIT), files.named(path))
 
 
-def _load_v1(files: Files, top: str) -> Contents:
+def _load_v1(files: Files, top: str, diff_id: Callable[[str], Digest]) -> Contents:
     chain: dict[str, V1Image] = {}
     image = top
     while image:
@@ -127,7 +129,7 @@ def _load_v1(files: Files, top: str) -> Contents:
         image = chain[image].parent
     base_first = dict(reversed(chain.items()))
     layers = tuple(
-        _layer(files, path := f"{image}/layer.tar", _diff_id(files, path))
+        _layer(files, path := f"{image}/layer.tar", diff_id(path))
         for image, v1 in base_first.items()
         if not v1.throwaway
     )

@@ -12,6 +12,12 @@ from overlayfs.errors import InvalidImage, OverlayError
 from overlayfs.image.stream import Stream
 from overlayfs.printable import printable
 
+# An archive may list the same file under many names: in all, this much is read of such files.
+_MOST_READ = 256 << 20
+# As Linux has it, PATH_MAX; and far more components than any archive of images.
+_LONGEST_PATH = 4096
+MOST_PARTS = 1024
+
 
 class FileRange(Stream):
     """*size* bytes of an open file from *start*; owns the descriptor *fd*, not its position.
@@ -55,6 +61,7 @@ class Files(ABC):
 
     def __init__(self, label: str) -> None:
         self.label = label
+        self._read = 0
 
     @abstractmethod
     def size(self, path: str) -> int | None:
@@ -84,6 +91,9 @@ class Files(ABC):
                 data += piece
         if len(data) > limit:
             raise InvalidImage(f"{self.named(path)}: more than {limit} bytes")
+        self._read += len(data)
+        if self._read > _MOST_READ:
+            raise InvalidImage(f"{self.label}: its lists and configurations do not end")
         return data
 
     def named(self, path: str) -> str:
@@ -98,10 +108,16 @@ class Files(ABC):
         """The error that *path* leads out of the archive."""
         return InvalidImage(f"{self.named(path)}: leads out of the archive")
 
+    def too_long(self, path: str) -> InvalidImage:
+        """The error that *path* is longer than any path needs to be."""
+        return InvalidImage(f"{self.named(path[:80])}: the path is too long")
+
     def parts(self, path: str) -> tuple[str, ...]:
         """The components of *path*, which must lie inside without looking anything up."""
         if "\0" in path:
             raise InvalidImage(f"{self.named(path)}: NUL in a name")
+        if len(path) > _LONGEST_PATH or path.count("/") >= MOST_PARTS:
+            raise self.too_long(path)
         parts = tuple(part for part in path.split("/") if part not in ("", "."))
         if path.startswith("/") or ".." in parts:
             raise self.leaves(path)

@@ -14,6 +14,9 @@ from overlayfs.image.json import CONFIG_LIMIT
 from overlayfs.image.manifest import Manifest
 from overlayfs.printable import printable
 
+# Docker stops at 127; the kernel's overlayfs at 500.
+_MOST_LAYERS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class ArchivedLayer:
@@ -106,7 +109,9 @@ def from_manifest(
 
 
 def same_number(what: str, layers: int, diff_ids: int) -> None:
-    """Raise InvalidImage unless there are as many layers as diff ids."""
+    """Raise InvalidImage unless there are as many layers as diff ids, and not too many."""
+    if layers > _MOST_LAYERS:
+        raise InvalidImage(f"{what}: {layers} layers, at most {_MOST_LAYERS} are taken")
     if layers != diff_ids:
         raise InvalidImage(f"{what}: {layers} layers, but the configuration names {diff_ids}")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from overlayfs.archive.files import FileRange, Files
+from overlayfs.archive.files import MOST_PARTS, FileRange, Files
 from overlayfs.errors import InvalidImage
 
 # An image archive has some members for each layer; a root file system has many more.
@@ -97,6 +97,8 @@ class TarFiles(Files):
             # relative to its directory.
             walked = [] if member.hard else walked[:-1]
             ahead += [p for p in reversed(member.target.split("/")) if p not in ("", ".")]
+            if len(ahead) + len(walked) > MOST_PARTS:
+                raise self.too_long(path)
         return self._file(path, self._members.get("/".join(walked)))
 
     def _file(self, path: str, member: _Member | None) -> _File | None:

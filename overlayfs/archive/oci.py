@@ -44,10 +44,6 @@ def layout_images(files: Files, path: Path) -> list[Found]:
     index = Index.parse(files.read("index.json", MANIFEST_LIMIT), files.named("index.json"))
     name = path.name if path.name not in ("", "..") else path.resolve().name
     stem = _SUFFIXES.sub("", name).lower()
-    grouped: dict[object, list[tuple[int, Descriptor]]] = {}
-    for at, entry in enumerate(index.manifests):
-        if _is_image(entry):
-            grouped.setdefault(_group(index, at, entry), []).append((at, entry))
     budget = iter(range(_MOST_MANIFESTS))
     return [
         Found(
@@ -66,7 +62,7 @@ def layout_images(files: Files, path: Path) -> list[Found]:
                 for leaf in _leaves(files, entry, budget)
             ),
         )
-        for entries in grouped.values()
+        for entries in _grouped(index)
     ]
 
 
@@ -108,15 +104,21 @@ def _is_image(entry: Descriptor) -> bool:
     return entry.media_type in MANIFESTS | INDEXES and not entry.is_attestation
 
 
-def _group(index: Index, at: int, entry: Descriptor) -> object:
-    """Equal for the entries of *index* that are one image for several platforms."""
-    if entry.platform is None:
-        return at
-    name = _written(entry)
-    same = [
-        other.platform for other in index.manifests if _is_image(other) and _written(other) == name
-    ]
-    return name if None not in same and len(set(same)) == len(same) else at
+def _grouped(index: Index) -> list[list[tuple[int, Descriptor]]]:
+    """The entries of *index* that are images, those of one image for several platforms together.
+
+    They have the same name, or none, and each a platform of its own.
+    """
+    by_name: dict[tuple[str, ...], list[tuple[int, Descriptor]]] = {}
+    for at, entry in enumerate(index.manifests):
+        if _is_image(entry):
+            by_name.setdefault(_written(entry), []).append((at, entry))
+    groups = []
+    for same in by_name.values():
+        platforms = {entry.platform for _, entry in same}
+        together = None not in platforms and len(platforms) == len(same)
+        groups += [same] if together else [[one] for one in same]
+    return sorted(groups, key=lambda group: group[0][0])
 
 
 def _written(entry: Descriptor) -> tuple[str, ...]:

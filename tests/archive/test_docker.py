@@ -235,6 +235,27 @@ def test_a_platform_that_the_image_is_not_for(take: Take) -> None:
         take(members, platform="linux/arm64")
 
 
+def test_a_list_of_very_many_images_is_not_read_to_its_end(
+    listed: Callable[[Members], list[Choice]],
+) -> None:
+    made = image("x", history=[{"comment": "x" * 1_000_000}])
+    item = {"Config": "config", "Layers": ["layer"]}
+    members: Members = [
+        ("config", made.config),
+        ("layer", made.layers[0]),
+        ("manifest.json", to_json([item] * 10_000)),
+    ]
+    with pytest.raises(InvalidImage, match="do not end"):
+        listed(members)
+
+
+def test_an_image_of_very_many_layers_is_refused(take: Take) -> None:
+    made = Made((LAYERS[0],) * 5000)
+    members = [("c", made.config), ("l", LAYERS[0]), manifest_json("c", *["l"] * 5000)]
+    with pytest.raises(InvalidImage, match="5000 layers, at most"):
+        take(members)
+
+
 # Docker 25 and later
 
 

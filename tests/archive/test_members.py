@@ -186,6 +186,27 @@ def test_symlink_loops_are_refused(opened: Open, members: Members) -> None:
         files.open("a")
 
 
+@pytest.mark.parametrize("path", ["n" * 5000, "a/" * 1500 + "b", "/".join(["."] * 1500)])
+def test_a_path_that_is_too_long_is_refused(opened: Open, path: str) -> None:
+    with opened([("a", b"")]) as files, pytest.raises(InvalidImage, match="too long") as caught:
+        files.open(path)
+    assert len(caught.value.message) < 200
+
+
+def test_links_that_make_a_path_longer_and_longer_are_refused(only_tar: Open) -> None:
+    members: Members = [("a", Link("a/" + "b/" * 500))]
+    with only_tar(members) as files, pytest.raises(InvalidImage, match=r"too (long|many links)"):
+        files.open("a")
+
+
+def test_the_same_file_is_not_read_for_ever(opened: Open) -> None:
+    with opened([("a", bytes(8 << 20))]) as files:
+        for _ in range(32):
+            files.read("a", 8 << 20)
+        with pytest.raises(InvalidImage, match="do not end"):
+            files.read("a", 8 << 20)
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

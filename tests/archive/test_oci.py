@@ -429,6 +429,12 @@ def test_indexes_in_indexes_end_somewhere(take: Take) -> None:
         take(layout([nested(deep[-1])], *deep, *contents(ONE)))
 
 
+def test_an_index_of_many_entries_is_refused(take: Take) -> None:
+    entries = [entry(ONE, platform=platform(f"m{at}")) for at in range(12_000)]
+    with pytest.raises(InvalidImage, match="too many indexes"):
+        take(layout(entries, *contents(ONE)))
+
+
 def test_an_index_of_a_million_images_is_refused(take: Take) -> None:
     wide = [index(entry(ONE))]
     for _ in range(3):
