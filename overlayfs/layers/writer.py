@@ -169,7 +169,9 @@ class _Writer:
         return InvalidImage(f"{self._name}: not a readable tar: {printable(str(exc))}")
 
     def _take(self, entry: tarfile.TarInfo, blocks: Blocks) -> None:
-        path = tar.path_of(tar.raw(entry.name))
+        # Of a directory's name tarfile takes the last slash, so that nothing is left of "/".
+        is_root = not entry.name and entry.type == tarfile.DIRTYPE
+        path = b"" if is_root else tar.path_of(tar.raw(entry.name))
         parent, _, name = path.rpartition(b"/")
         if self._markers.take(path):
             return
