@@ -68,13 +68,19 @@ class Found:
 
 
 def familiar(written: Iterable[str]) -> tuple[str, ...]:
-    """The legal ones among the names *written*, in their familiar form, each once."""
+    """The legal ones among the names *written*, in their familiar form, each once.
+
+    A digest in a name is left out, and a name with nothing else to it: what the bytes are
+    is known without it.
+    """
     names: dict[str, None] = {}
     for text in written:
         try:
-            names[Reference.parse(text).familiar] = None
+            reference = replace(Reference.parse(text), digest=None)
         except OverlayError:
             continue  # such a name cannot be asked for; its image has an index and an id
+        if reference.tag:
+            names[reference.familiar] = None
     return tuple(names)
 
 

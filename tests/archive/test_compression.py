@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlayfs.archive.compression import Compression, decompressed, sniff
@@ -92,6 +92,7 @@ def test_a_pipe_that_gives_single_bytes_is_enough(name: str) -> None:
 
 
 @EACH_PACKED
+@settings(deadline=None)
 @given(cut=st.floats(0, 1, exclude_max=True))
 def test_truncated_data_are_an_error(name: str, cut: float) -> None:
     packed = PACKERS[name][1](DATA[:20_000])
@@ -104,6 +105,7 @@ def test_truncated_data_are_an_error(name: str, cut: float) -> None:
 
 
 @EACH_PACKED
+@settings(deadline=None)
 @given(at=st.integers(0, 1 << 30), bit=st.integers(0, 7))
 def test_damage_is_an_error_or_harmless(name: str, at: int, bit: int) -> None:
     packed = bytearray(PACKERS[name][1](DATA[:20_000]))

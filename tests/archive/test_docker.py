@@ -74,6 +74,7 @@ def test_an_image_without_names(take: Take) -> None:
 
 def test_names_are_made_familiar_and_illegal_ones_left_out(take: Take) -> None:
     names = ["docker.io/library/app:1", "app:1", "<none>:<none>", "\x1b[2J", "App", "b"]
+    names += [f"app:1@{ONE.id}", f"other@{ONE.id}"]
     assert take(from_1_10([(ONE, names)])).names == ("app:1", "b:latest")
 
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlayfs.errors import InvalidImage
@@ -60,6 +60,7 @@ def test_digests_are_values() -> None:
     assert one != str(one)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=5000), st.integers(1, 6000))
 def test_a_verified_stream_gives_the_bytes_whatever_the_size_of_the_reads(
     data: bytes, n: int
@@ -78,6 +79,7 @@ def test_sha512_is_verified_too() -> None:
         verified(io.BytesIO(data + b"x"), right).read()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600_000), st.integers(min_value=0), st.integers(0, 7))
 def test_one_flipped_bit_is_seen(data: bytes, at: int, bit: int) -> None:
     damaged = bytearray(data or b"\0")

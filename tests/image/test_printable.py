@@ -1,7 +1,7 @@
 """No name reaches a terminal as anything but text."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlayfs.printable import printable
@@ -29,6 +29,7 @@ def test_escapes(name: bytes | str, expected: str) -> None:
     assert printable(name) == expected
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(), st.text(st.characters())))
 def test_the_answer_is_always_printable(name: bytes | str) -> None:
     assert printable(name).isprintable()

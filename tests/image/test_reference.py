@@ -1,7 +1,7 @@
 """Names are read as Docker reads them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlayfs.errors import OverlayError
@@ -108,6 +108,7 @@ TAG = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,30}", fullmatch=True)
 DOMAINS = ("user/", "localhost/", "example.org/", "h:5000/", "[fe80::1]/", "docker.io/")
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DOMAINS), st.lists(COMPONENT, min_size=1, max_size=3), TAG, st.booleans())
 def test_both_forms_mean_the_same_image(
     domain: str, components: list[str], tag: str, pinned: bool
@@ -119,6 +120,7 @@ def test_both_forms_mean_the_same_image(
     assert (reference.digest is not None) == pinned
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_no_text_is_more_than_an_error(text: str) -> None:
     try:
