@@ -64,7 +64,11 @@ class MountRecord:
     def of(cls, directory: MountDirectory, record: Record) -> "MountRecord":
         """What ``ps`` tells of a mount that is written down."""
         mountpoint = Path(record.mountpoint)
-        state = "live" if directory.locked else "dead" if is_mounted(mountpoint) else "kept"
+        state = "kept"
+        if directory.locked:
+            state = "live"
+        elif not record.ended and is_mounted(mountpoint):
+            state = "dead"
         return cls(
             id=record.id,
             image=record.image,
@@ -119,6 +123,7 @@ def mount(
     """
     path = check_mountpoint(mountpoint)
     _check_device()
+    _finish_dead(store)
     directory = MountDirectory.create(store.root)
     lock = directory.lock()
     record = _record(store, image, path, options, directory)
@@ -156,6 +161,13 @@ def mount(
     mounted = _written(directory)
     ready(mounted)
     return mounted
+
+
+def _finish_dead(store: Store) -> None:
+    """Clean up after daemons that died and whose mounts are gone, after a reboot say."""
+    for directory, record in directories(store.root):
+        if not (record.ended or directory.locked or is_mounted(Path(record.mountpoint))):
+            directory.finish()
 
 
 def _written(directory: MountDirectory) -> MountRecord:
@@ -250,7 +262,11 @@ def unmount(
     the changes of an upper directory of the store.  Raises MountFailed.
     """
     path = _absolute(mountpoint)
-    found = [(d, r) for d, r in directories(store.root) if Path(r.mountpoint) == path]
+    found = [
+        (directory, record)
+        for directory, record in directories(store.root)
+        if Path(record.mountpoint) == path and not record.ended
+    ]
     mounted_here = is_mounted(path)
     if not mounted_here and not any(d.locked for d, _ in found):
         raise MountFailed(

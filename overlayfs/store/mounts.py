@@ -34,6 +34,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     layers: list[str]
     format: str
+    ended: bool = False
 
 
 class MountDirectory:
@@ -113,7 +114,9 @@ class MountDirectory:
 
         An upper directory with changes stays, with the record of what it belongs to.
         """
-        if self.upper.is_dir() and any(self.upper.iterdir()):
+        record = self.read()
+        if record is not None and self.upper.is_dir() and any(self.upper.iterdir()):
+            self.write(msgspec.structs.replace(record, ended=True))
             return True
         self.remove()
         return False
