@@ -154,7 +154,7 @@ def measure(way: Way) -> float:
 def machine(work: Path) -> dict[str, Any]:
     """What the numbers were measured on."""
     release = platform.freedesktop_os_release()
-    file_system = run("stat", "--file-system", "--format=%T", work).strip()
+    file_system = run("findmnt", "--noheadings", "--output=FSTYPE", "--target", work).strip()
     return {
         "system": release.get("PRETTY_NAME", "Linux"),
         "kernel": platform.release(),
