@@ -67,6 +67,16 @@ class Blocks:
                 raise tarfile.ReadError("unexpected end of data")
             left -= len(part)
 
+    def align(self) -> None:
+        """Go on at the next block.
+
+        What fills up the last one may be missing at the end: `umoci insert` leaves it out.
+        """
+        left = -self.tell() % tarfile.BLOCKSIZE
+        while left and (part := self._take(left)):
+            left -= len(part)
+        self._base += left
+
     def next_entry(self) -> None:
         """Allow the next entry its own headers."""
         self._headers = 0

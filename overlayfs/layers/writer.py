@@ -241,8 +241,7 @@ class _Writer:
                 _pour_sparse(fd, entry, blocks)
             elif size:
                 blocks.pour(fd, size)
-                # To the end of the last block, where tarfile would seek to.
-                blocks.seek(entry.offset_data + (size + 511 & ~511))
+                blocks.align()
             self._inodes.dress(fd, inode)
         finally:
             os.close(fd)

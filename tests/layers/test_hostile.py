@@ -112,7 +112,13 @@ def test_nothing_outside_is_touched(items: list[Item], unpacked: Unpack, tmp_pat
     assert snapshot(outside) == before
 
 
-@pytest.mark.parametrize("length", [1, 100, 511, 513, 700, 1024, 1535, 1537, 2000])
+@pytest.mark.parametrize("length", [1512, 1535, 1536])
+def test_what_fills_the_last_block_may_be_missing(length: int, unpacked: Unpack) -> None:
+    data = tar(file("f", b"x" * 1000), end=False)
+    assert unpacked(data[:length]).entries == 1
+
+
+@pytest.mark.parametrize("length", [1, 100, 511, 513, 700, 1024, 1511, 1537, 2000])
 def test_cut_short(length: int, unpacked: Unpack) -> None:
     data = tar(file("f", b"x" * 1000), file("g"), end=False)
     assert len(data) == 2048
