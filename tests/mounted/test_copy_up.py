@@ -54,8 +54,8 @@ def make_kinds(layer: Path) -> None:
         os.utime(path, ns=OLD_NS, follow_symlinks=False)
 
 
-KINDS = """plain suid read-only no-permission empty large owned capable noted listed dir symlink
-    fifo device disk socket""".split()
+KINDS = ["plain", "suid", "read-only", "no-permission", "empty", "large", "owned", "capable"]
+KINDS += ["noted", "listed", "dir", "symlink", "fifo", "device", "disk", "socket"]
 
 
 def only(tree: Tree, name: str) -> Tree:
@@ -348,6 +348,58 @@ def test_names_of_a_hard_linked_lower_file_stay_together(stack: Stack) -> None:
         (mnt / "dir/one").unlink()
         assert (mnt / "dir/two").stat().st_nlink == 2
         assert (mnt / "dir/three").read_text() == "new"
+
+
+def linked_across(stack: Stack) -> None:
+    """One lower file, with a name in each of two directories."""
+    write(stack.lower / "d1/f", "old")
+    (stack.lower / "d2").mkdir()
+    (stack.lower / "d2/g").hardlink_to(stack.lower / "d1/f")
+
+
+def test_a_name_in_a_directory_nobody_looked_into_belongs_to_it_too(stack: Stack) -> None:
+    linked_across(stack)
+    with stack.mounted() as mnt:
+        (mnt / "d1/f").write_text("new")
+    with stack.mounted() as mnt:
+        # Looked at first in this mount, before the name that was written through.
+        assert (mnt / "d2/g").read_text() == "new"
+        assert (mnt / "d1/f").read_text() == "new"
+        assert (mnt / "d1/f").stat().st_ino == (mnt / "d2/g").stat().st_ino
+        assert (mnt / "d1/f").stat().st_nlink == 2
+
+
+def test_writing_through_each_name_in_a_mount_of_its_own(stack: Stack) -> None:
+    linked_across(stack)
+    for name in ("d1/f", "d2/g", "d1/f"):
+        with stack.mounted() as mnt:
+            (mnt / name).write_text(f"through {name}")
+        with stack.mounted() as mnt:
+            shown = [(mnt / each).read_text() for each in ("d2/g", "d1/f")]
+            assert shown == [f"through {name}"] * 2
+
+
+def test_what_the_kernel_forgot_is_still_one_file(stack: Stack) -> None:
+    linked_across(stack)
+    with stack.mounted() as mnt:
+        (mnt / "d1/f").write_text("new")
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+        assert (mnt / "d2/g").read_text() == "new"
+
+
+@pytest.mark.parametrize("how", ["setgid", "default-list"])
+def test_a_work_directory_hands_nothing_to_what_is_drafted_in_it(stack: Stack, how: str) -> None:
+    write(stack.lower / "dir/file", "old")
+    if how == "setgid":
+        os.chown(stack.work, 0, 50)
+        stack.work.chmod(0o2775)
+    else:
+        run("setfacl", "-d", "-m", "u:5:rwx", stack.work)
+    with stack.mounted() as mnt:
+        before = snapshot(mnt)
+        (mnt / "dir/again").hardlink_to(mnt / "dir/file")
+        (mnt / "dir/again").unlink()
+        assert_same(before, snapshot(mnt), but=frozenset({"mtime_ns"}))
 
 
 def test_removing_a_name_of_a_hard_linked_lower_file(stack: Stack) -> None:
