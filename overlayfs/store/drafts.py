@@ -34,6 +34,8 @@ class Drafts:
 
     def sweep(self) -> int:
         """Remove what dead processes left; how many drafts."""
+        if not any(self._folder.iterdir()):
+            return 0  # without taking a lock, for a known image that is added again
         with locks.exclusive(self._lock):
             abandoned = [
                 (path, fd)

@@ -79,15 +79,16 @@ def _renamed(
             # Another image loses this name, not its place.
             if any(other.digest == one.digest and name_of(other) != name for other in known):
                 continue
-            one = _called(one, None)
+            one = called(one, None)
         kept.append(one)
     missing: list[str | None] = [name for name in names if name not in present]
     if not names and not present:
         missing = [None]
-    return (*kept, *(_called(manifest, name) for name in missing))
+    return (*kept, *(called(manifest, name) for name in missing))
 
 
-def _called(descriptor: Descriptor, name: str | None) -> Descriptor:
+def called(descriptor: Descriptor, name: str | None) -> Descriptor:
+    """*descriptor* with that name; None takes it away."""
     annotations = dict(descriptor.annotations or {})
     annotations.pop(REF_NAME, None)
     if name is not None:

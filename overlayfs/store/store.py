@@ -24,7 +24,7 @@ from overlayfs.store.chains import steps
 from overlayfs.store.drafts import Drafts
 from overlayfs.store.kept import KeptImage, StoredImage, StoredLayer
 from overlayfs.store.layers import Layers
-from overlayfs.store.names import Names, digests, name_of
+from overlayfs.store.names import Names, called, digests, name_of
 from overlayfs.store.paths import Paths, default_root, tree
 from overlayfs.union.names import Format
 
@@ -94,6 +94,7 @@ class Store:
         image waits for the first and finds it done.
         """
         try:
+            self._drafts.sweep()
             descriptor = self._known(source) or self._take(source, progress)
         except OSError as exc:
             raise explain(exc, f"store {self.root}") from exc
@@ -125,7 +126,6 @@ class Store:
             return False
 
     def _take(self, source: ImageSource, progress: Progress | None) -> Descriptor:
-        self._drafts.sweep()
         with self._drafts.fresh() as drafts:
             one = Adding(self._paths, self._layers, self.format, source, drafts)
             with adding.held(one.locks()):
@@ -250,7 +250,7 @@ class Store:
         return StoredImage(
             tuple(_names(self._names.images(), descriptor.digest)),
             kept.config_digest,
-            descriptor,
+            called(descriptor, None),
             kept.parsed,
             tuple(layers),
         )

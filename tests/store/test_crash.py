@@ -1,0 +1,335 @@
+"""A store works after every kind of accident: killed, out of space, raced, without power."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from overlayfs.errors import OverlayError
+from overlayfs.store.records import this_boot
+from overlayfs.store.store import Store, StoredImage
+from overlayfs.union.names import Format
+from tests.store.conftest import BASE, UPPER, Counter, add, contents, docker, oci, opened
+from tests.support.layers import Shown, file, folder, shown, tar
+
+# Three layers, so that some are done while others are not; the last needs the first.
+LAYERS = (
+    BASE,
+    tar(*(file(f"many/{number}", b"%d" % number * 500) for number in range(60)), folder("many")),
+    UPPER,
+)
+
+
+def trees(image: StoredImage) -> list[dict[bytes, Shown]]:
+    """What the layers of *image* hold."""
+    return [shown(layer.path, Format.KERNEL) for layer in image.layers]
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Do *work* in a process of its own; how it ended, as waitpid(2) says."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+def killed_at(number: int, work: Callable[[], object]) -> bool:
+    """Do *work* and kill it at its *number*-th step on files; False if it ended before.
+
+    A step is what Python reports before the system call: open, rename, mkdir, symlink….
+    """
+
+    def dying() -> None:
+        steps = itertools.count(1)
+
+        def hook(event: str, _arguments: object) -> None:
+            if event in _STEPS and next(steps) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        work()
+
+    status = in_child(dying)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert status == 0
+    return False
+
+
+_STEPS = {"open", "os.rename", "os.mkdir", "os.symlink", "os.link", "os.remove", "os.rmdir",
+          "os.utime", "fcntl.flock", "os.setxattr", "os.scandir", "os.listdir"}  # fmt: skip
+
+
+def check_after_accident(store: Store, path: Path, expected: list[dict[bytes, Shown]]) -> None:
+    """The image is there whole or not at all, and adding it gives it whole."""
+    for image in store.images():
+        assert trees(store.image(image.names[0])) == expected
+    again = add(Store.open(store.root), path)
+    assert trees(again) == expected
+    assert list((store.root / "tmp").iterdir()) == []
+    assert trees(Store.open(store.root).image("app:1")) == expected
+
+
+@pytest.fixture(scope="module")
+def expected(
+    tmp_path_factory: pytest.TempPathFactory, needs_root: None
+) -> list[dict[bytes, Shown]]:
+    """What the image should look like."""
+    folder_ = tmp_path_factory.mktemp("expected")
+    return trees(add(Store.open(folder_ / "store"), oci(folder_ / "image", *LAYERS)))
+
+
+@pytest.mark.parametrize("form", [oci, docker])
+def test_killed_anywhere(
+    form: Callable[..., Path], tmp_path: Path, expected: list[dict[bytes, Shown]]
+) -> None:
+    path = form(tmp_path / "image", *LAYERS)
+    total = 0
+    for number in itertools.count(64, 64):  # how many steps there are, about
+        root = tmp_path / f"count{number}"
+        if not killed_at(number, lambda root=root: add(Store.open(root), path)):
+            total = number
+            break
+    assert total > 200
+    # Everywhere at the end, where things get their names, and here and there before.
+    for number in [*range(1, total - 128, 37), *range(total - 128, total, 2)]:
+        store = Store.open(tmp_path / f"at{number}")
+        killed_at(number, lambda store=store: add(store, path))
+        check_after_accident(store, path, expected)
+
+
+def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
+    path = oci(tmp_path / "image", BASE)
+    for number in itertools.count(1):
+        root = tmp_path / f"store{number}"
+        was_killed = killed_at(number, lambda root=root: Store.open(root))
+        assert len(add(Store.open(root), path).layers) == 1
+        if not was_killed:
+            break
+    assert number > 5
+
+
+def test_killed_again_and_again(tmp_path: Path, expected: list[dict[bytes, Shown]]) -> None:
+    path = oci(tmp_path / "image", *LAYERS)
+    store = Store.open(tmp_path / "store")
+    for number in range(20, 420, 50):
+        killed_at(number, lambda: add(store, path))
+    check_after_accident(store, path, expected)
+
+
+# -- a full disk -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, needs_root: None) -> Iterator[Callable[[int, int], Path]]:
+    """A file system of some KiB and inodes, which may grow later."""
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=20000", "tmpfs", mounted], check=True
+    )
+
+    def resize(kib: int, inodes: int = 20000) -> Path:
+        options = f"remount,size={kib}k,nr_inodes={inodes}"
+        subprocess.run(["mount", "-o", options, mounted], check=True)
+        return mounted
+
+    try:
+        yield resize
+    finally:
+        subprocess.run(["umount", "--lazy", mounted], check=True)
+
+
+@pytest.mark.parametrize("form", [oci, docker])
+@pytest.mark.parametrize("kib", [72, 96, 128, 200, 300, 364, 396, 420, 440, 460, 480])
+def test_a_full_disk(
+    kib: int,
+    form: Callable[..., Path],
+    tmp_path: Path,
+    small_disk: Callable[..., Path],
+    expected: list[dict[bytes, Shown]],
+) -> None:
+    path = form(tmp_path / "image", *LAYERS)
+    disk = small_disk(1 << 14)
+    store = Store.open(disk / "store")
+    small_disk(kib)
+    before = contents(store.root)
+    try:
+        image = add(store, path)
+    except OverlayError as exc:
+        assert "No space left on device" in exc.message  # noqa: PT017
+        assert "--root" in exc.hint  # noqa: PT017
+        assert store.images() == []
+        assert list((store.root / "tmp").iterdir()) == []
+        if "layer sha256" in exc.message:
+            assert contents(store.root) == before
+    else:
+        assert trees(image) == expected
+    small_disk(1 << 14)
+    check_after_accident(store, path, expected)
+
+
+def test_no_inodes_left(
+    tmp_path: Path, small_disk: Callable[..., Path], expected: list[dict[bytes, Shown]]
+) -> None:
+    path = oci(tmp_path / "image", *LAYERS)
+    store = Store.open(small_disk(1 << 14) / "store")
+    small_disk(1 << 14, 60)
+    with pytest.raises(OverlayError, match=r"layer sha256:.*No space left"):
+        add(store, path)
+    assert list((store.root / "tmp").iterdir()) == []
+    small_disk(1 << 14)
+    check_after_accident(store, path, expected)
+
+
+def test_no_room_for_a_store(small_disk: Callable[..., Path], tmp_path: Path) -> None:
+    disk = small_disk(4)
+    with pytest.raises(OverlayError, match="No space left"):
+        Store.open(disk / "store")
+
+
+# -- at once ---------------------------------------------------------------------------
+
+
+def test_two_at_once_do_the_work_once(tmp_path: Path, expected: list[dict[bytes, Shown]]) -> None:
+    big = tar(file("big", os.urandom(6 << 20)))
+    path = oci(tmp_path / "image", *LAYERS, big)
+    store = Store.open(tmp_path / "store")
+    go_reading, go_writing = os.pipe()
+    said_reading, said_writing = os.pipe()
+
+    def adding() -> None:
+        counter = Counter()
+        os.read(go_reading, 1)
+        with opened(store, path) as source:
+            image = store.add(source, progress=counter)
+        assert trees(image)[:3] == expected
+        os.write(said_writing, b"%d\n" % counter.done)
+
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            try:
+                adding()
+                os._exit(0)
+            except BaseException as exc:
+                os.write(2, repr(exc).encode())
+                os._exit(1)
+        children.append(child)
+    os.write(go_writing, b"gogo")
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0, 0]
+    done = sorted(int(line) for line in os.read(said_reading, 1000).split())
+    for fd in (go_reading, go_writing, said_reading, said_writing):
+        os.close(fd)
+    assert done[:3] == [0, 0, 0]
+    assert done[3] > 6 << 20
+    assert list((store.root / "locks").iterdir()) == []
+
+
+def test_different_images_at_once(tmp_path: Path, needs_root: None) -> None:
+    paths = [oci(tmp_path / f"{n}", BASE, tar(file(f"{n}")), name=f"n:{n}") for n in range(6)]
+    store = Store.open(tmp_path / "store")
+    children = []
+    for path in paths:
+        child = os.fork()
+        if child == 0:
+            try:
+                add(store, path)
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
+    assert sorted(image.names[0] for image in store.images()) == [f"n:{n}" for n in range(6)]
+    assert len({image.layers[0].path for image in store.images()}) == 1
+
+
+def test_drafts_of_the_living_stay(tmp_path: Path, needs_root: None) -> None:
+    """Who sweeps while another writes leaves the other's draft alone."""
+    store = Store.open(tmp_path / "store")
+    first = oci(tmp_path / "first", tar(file("a")), name="a:1")
+    second = oci(tmp_path / "second", tar(file("b")), name="b:1")
+
+    class Between(Counter):
+        def begin(self, total: int | None) -> None:
+            super().begin(total)
+            assert in_child(lambda: add(store, second)) == 0
+
+    with opened(store, first) as source:
+        store.add(source, progress=Between())
+    assert {image.names for image in store.images()} == {("a:1",), ("b:1",)}
+
+
+# -- a power cut -----------------------------------------------------------------------
+
+
+def lose_power(root: Path) -> None:
+    """As after a power cut: another boot, and what was not synced is damaged."""
+    for path in (root / "layers/sha256").rglob("*.json"):
+        if "root" in path.relative_to(root / "layers/sha256").parts:
+            continue
+        text = path.read_text()
+        path.write_text(text.replace(this_boot(), "11111111-2222-3333-4444-555555555555"))
+    for path in (root / "layers/sha256").glob("*/root/etc/passwd"):
+        path.write_bytes(b"\0" * 400)
+
+
+def test_layers_lost_with_the_power_are_unpacked_again(
+    tmp_path: Path, expected: list[dict[bytes, Shown]]
+) -> None:
+    store = Store.open(tmp_path / "store")
+    add(store, oci(tmp_path / "image", *LAYERS))
+    lose_power(store.root)
+    assert trees(Store.open(store.root).image("app:1")) == expected
+    assert trees(store.images()[0]) == expected
+
+
+def test_torn_records_are_not_believed(tmp_path: Path, expected: list[dict[bytes, Shown]]) -> None:
+    store = Store.open(tmp_path / "store")
+    image = add(store, oci(tmp_path / "image", *LAYERS))
+    (image.layers[0].path.parent / "layer.json").write_bytes(b"")
+    (image.layers[0].path / "etc/passwd").unlink()
+    (store.root / "layers/sha256" / f"{image.layers[1].diff_id.hex}.json").write_bytes(b"\0" * 99)
+    assert trees(store.image("app:1")) == expected
+
+
+def test_blobs_lost_with_the_power_are_told_and_added_again(
+    tmp_path: Path, expected: list[dict[bytes, Shown]]
+) -> None:
+    path = oci(tmp_path / "image", *LAYERS)
+    store = Store.open(tmp_path / "store")
+    image = add(store, path)
+    lose_power(store.root)
+    blob = store.root / "blobs/sha256" / image.layers[1].blob.digest.hex
+    blob.write_bytes(b"\0" * image.layers[1].blob.size)
+    with pytest.raises(OverlayError, match="app:1: the store has lost a part") as caught:
+        store.image("app:1")
+    assert "add it again" in caught.value.hint
+    assert trees(add(store, path)) == expected
+
+
+def test_what_is_settled_survives(tmp_path: Path, expected: list[dict[bytes, Shown]]) -> None:
+    store = Store.open(tmp_path / "store")
+    image = add(store, oci(tmp_path / "image", *LAYERS))
+    store.settle()
+    inode = image.layers[0].path.stat().st_ino
+    for pattern in ("*.json", "*/layer.json"):
+        for path in (store.root / "layers/sha256").glob(pattern):
+            assert this_boot() not in path.read_text()
+    again = store.image("app:1")
+    assert again.layers[0].path.stat().st_ino == inode
+    assert trees(again) == expected
+    before = contents(store.root)
+    store.settle()
+    assert contents(store.root) == before
