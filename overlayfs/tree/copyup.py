@@ -168,7 +168,7 @@ class CopyUp:
             upper.set_origin(place, node.ino)
         upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
         names = list(node.names)
-        unmet = attrs.nlink - len(names)
+        unmet = self._tree.attrs(node).nlink - len(names)  # some may be gone since
         for parent, _ in names:
             self.directory(parent)
         if unmet > 0 and self._tree.is_lasting(node.ino):
