@@ -10,6 +10,7 @@ from overlayfs.fuse.session import serve as serve_fuse
 from overlayfs.layers.lower import Layer, Links
 from overlayfs.layers.upper import Birth, Upper, bare
 from overlayfs.linux import fds
+from overlayfs.linux.namespaces import is_root
 from overlayfs.tree.filesystem import Filesystem
 from overlayfs.tree.tree import UPPER_NUMBER, Tree
 from overlayfs.union.attrs import Kind
@@ -102,6 +103,11 @@ def serve(
         serve_fuse(filesystem, mountpoint, options, ready, aside=aside)
     finally:
         filesystem.close()
+
+
+def native_format() -> Format:
+    """The format of layer directories that others made for this user."""
+    return Format.KERNEL if is_root() else Format.USER
 
 
 def fuse_options(

@@ -5,7 +5,6 @@
 There is one option list, as mount(8) writes it, so this is parsed here and not by click.
 """
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from overlayfs.cli.version import VERSION
 from overlayfs.daemon import leave_behind
 from overlayfs.errors import MountFailed, OverlayError
 from overlayfs.printable import printable
-from overlayfs.serving import Stack, fuse_options, serve
+from overlayfs.serving import Stack, fuse_options, native_format, serve
 from overlayfs.union.names import Format
 
 _USAGE = """\
@@ -113,12 +112,11 @@ def _mount(mountpoint: Path, options: list[str], *, foreground: bool) -> None:
     if not writable and "upperdir" in given:
         lowers = (_directory(given["upperdir"]), *lowers)
     try:
-        privileged = os.geteuid() == 0 and "userxattr" not in given
         stack = Stack(
             lowers=lowers,
             upper=_directory(given["upperdir"]) if writable else None,
             work=Path(_plain(given["workdir"])).absolute() if writable else None,
-            format=Format.KERNEL if privileged else Format.USER,
+            format=Format.USER if "userxattr" in given else native_format(),
         )
         where = mountpoint.resolve(strict=True)
     except OSError as exc:

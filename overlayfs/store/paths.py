@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlayfs.image.digest import Digest
+from overlayfs.linux.namespaces import is_root
 
 
 def default_root() -> Path:
-    """``$PYOVERLAY_ROOT``, else /var/lib/pyoverlay for root and XDG's place for others."""
+    """``$PYOVERLAY_ROOT``, else /var/lib/pyoverlay for root and XDG's place for others.
+
+    Root of a user namespace only is one of the others: the store is that of the user.
+    """
     chosen = os.environ.get("PYOVERLAY_ROOT")
     if chosen:
         return Path(chosen)
-    if os.geteuid() == 0:
+    if is_root():
         return Path("/var/lib/pyoverlay")
     # XDG Base Directory Specification: a relative value is to be ignored.
     data = Path(os.environ.get("XDG_DATA_HOME", ""))
