@@ -35,5 +35,15 @@ def find_image(store: Store, source: str, platform: Platform | None = None) -> S
 
 
 def is_path(source: str) -> bool:
-    """Whether *source* is a path, with or without a choice of image behind it."""
-    return Location.parse(source) is not None or source.startswith(("/", "./", "../", *TRANSPORTS))
+    """Whether *source* is a path, with or without a choice of image behind it.
+
+    A directory that is no image, and that merely happens to be called like one, is not meant.
+    """
+    if source.startswith(("/", "./", "../", *TRANSPORTS)):
+        return True
+    location = Location.parse(source)
+    if location is None:
+        return False
+    return not location.path.is_dir() or any(
+        (location.path / name).exists() for name in ("index.json", "manifest.json", "repositories")
+    )
