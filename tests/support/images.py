@@ -207,6 +207,7 @@ LAYOUTS = (
     "dir-by-skopeo",
     "dir-plain-by-skopeo",
     "docker-dir-by-podman",
+    "oci-dir-by-podman",
     "docker-archive-in-gzip",
     "docker-archive-in-zstd",
     "docker-archive-in-xz",
@@ -251,6 +252,8 @@ def copied(shop: Workshop, source: str, layout: str, target: Path) -> str:
             return skopeo("dir", "--dest-decompress")
         case "docker-dir-by-podman":
             return podman("docker-dir")
+        case "oci-dir-by-podman":
+            return podman("oci-dir")
         case _:
             plain = target.with_name(f"{target.name}.plain")
             run("skopeo", "copy", "--quiet", source, f"docker-archive:{plain}")
