@@ -19,7 +19,7 @@ from overlayfs.image.source import ImageSource, LayerSource
 from overlayfs.layers.complete import Below, Unsaid, complete, completion
 from overlayfs.layers.lower import Layer
 from overlayfs.layers.writer import Unpacked
-from overlayfs.linux import locks
+from overlayfs.linux import fds, locks
 from overlayfs.store import records
 from overlayfs.store.chains import Step, steps
 from overlayfs.store.intake import Intake, Taken
@@ -32,6 +32,8 @@ from overlayfs.union.names import Format
 
 # Where an image came from when its manifest had to be written anew.
 SOURCE_DIGEST = "io.github.pyoverlay.source.digest"
+# Each layer has threads of its own besides; more of them only wait for the interpreter.
+_MOST_WORKERS = 8
 _PLAIN = (MediaType.OCI_LAYER, MediaType.OCI_FOREIGN)
 
 
@@ -91,7 +93,8 @@ class Adding:
         intake = Intake(self._format, advance)
         # The longest first, so that the last one to end did not begin last.
         jobs = sorted(self._jobs, key=lambda job: -job.source.size)
-        with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1), "unpack") as threads:
+        workers = min(len(jobs), os.cpu_count() or 1, _MOST_WORKERS)
+        with ThreadPoolExecutor(workers, "unpack") as threads:
             futures = []
             for number, job in enumerate(jobs):
                 folder = self._drafts / f"layer{number}"
@@ -311,6 +314,8 @@ def below(lowers: Sequence[Path], fmt: Format, unsaid: Unsaid) -> Iterator[Below
 @contextmanager
 def held(paths: Sequence[Path]) -> Iterator[None]:
     """Hold all these locks."""
+    # An image of a thousand layers has as many locks, and later as many directories.
+    fds.raise_limit()
     with ExitStack() as stack:
         for path in paths:
             stack.enter_context(locks.exclusive(path))

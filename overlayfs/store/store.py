@@ -1,5 +1,6 @@
 """The store: images by name, their layers unpacked."""
 
+import errno
 import logging
 import os
 import stat
@@ -265,13 +266,25 @@ def _line(descriptor: Descriptor) -> str:
 
 
 def _create(paths: Paths) -> None:
-    # Private: layers hold suid files, and devices.
     paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in paths.directories():
         folder.mkdir(parents=True, exist_ok=True)
+    # Private wherever the store lies: layers hold suid files, and devices.
+    for folder in (paths.layers.parent, paths.drafts):
+        folder.chmod(0o700)
+        _drop_default_acl(folder)
     Names(paths).create()
     settings = _Settings(_VERSION, _probe(paths.drafts))
     records.publish(paths.settings, encode(settings), through=paths.root)
+
+
+def _drop_default_acl(folder: Path) -> None:
+    """Every file made below would inherit it, and show it as the image's."""
+    try:
+        os.removexattr(folder, "system.posix_acl_default")
+    except OSError as exc:
+        if exc.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise
 
 
 def _probe(folder: Path) -> Format:

@@ -15,7 +15,7 @@ from overlayfs.store.records import this_boot
 from overlayfs.store.store import Store, StoredImage
 from overlayfs.union.names import Format
 from tests.store.conftest import BASE, UPPER, Counter, add, contents, docker, oci, opened
-from tests.support.layers import Shown, file, folder, shown, tar
+from tests.support.layers import Shown, file, folder, in_child, shown, tar
 
 # Three layers, so that some are done while others are not; the last needs the first.
 LAYERS = (
@@ -28,18 +28,6 @@ LAYERS = (
 def trees(image: StoredImage) -> list[dict[bytes, Shown]]:
     """What the layers of *image* hold."""
     return [shown(layer.path, Format.KERNEL) for layer in image.layers]
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """Do *work* in a process of its own; how it ended, as waitpid(2) says."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    return os.waitpid(child, 0)[1]
 
 
 def killed_at(number: int, work: Callable[[], object]) -> bool:
@@ -124,6 +112,25 @@ def test_killed_again_and_again(tmp_path: Path, expected: list[dict[bytes, Shown
     store = Store.open(tmp_path / "store")
     for number in range(20, 420, 50):
         killed_at(number, lambda: add(store, path))
+    check_after_accident(store, path, expected)
+
+
+def test_interrupted_by_the_keyboard(tmp_path: Path, expected: list[dict[bytes, Shown]]) -> None:
+    path = oci(tmp_path / "image", *LAYERS)
+    store = Store.open(tmp_path / "store")
+    before = contents(store.root)
+
+    class Impatient(Counter):
+        def advance(self, n: int) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def work() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with opened(store, path) as source, pytest.raises(KeyboardInterrupt):
+            store.add(source, progress=Impatient())
+
+    assert in_child(work) == 0
+    assert contents(store.root) == before
     check_after_accident(store, path, expected)
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from overlayfs.store.store import Store
 from overlayfs.union.names import Format
 from tests.store.conftest import BASE, UPPER, Counter, add, contents, docker, oci, opened
 from tests.support.archives import digest, to_json
-from tests.support.layers import as_user, file, folder, kinds, shown, tar
+from tests.support.layers import as_user, file, folder, in_child, kinds, shown, tar
 
 
 def zstd(data: bytes) -> bytes:
@@ -348,6 +349,28 @@ def test_roots_store_is_not_for_others(open_folder: Path, needs_root: None) -> N
 
 def test_a_store_is_private(store: Store) -> None:
     assert store.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_access_lists_around_the_store_stay_out(tmp_path: Path, needs_root: None) -> None:
+    subprocess.run(["setfacl", "-d", "-m", "u:7:rwx,o::rwx", tmp_path], check=True)
+    image = add(Store.open(tmp_path / "store"), oci(tmp_path / "image", BASE, UPPER))
+    for layer in image.layers:
+        for one in shown(layer.path, Format.KERNEL).values():
+            assert one.xattrs == {}
+    assert shown(image.layers[0].path, Format.KERNEL)[b"etc/passwd"].mode == 0o644
+
+
+def test_hundreds_of_layers(store: Store, tmp_path: Path) -> None:
+    layers = [tar(file(f"d/{number}")) for number in range(300)]
+    path = oci(tmp_path / "image", tar(folder("d", 0o700)), *layers)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        image = add(store, path)
+        assert {shown(one.path, Format.KERNEL)[b"d"].mode for one in image.layers} == {0o700}
+
+    assert in_child(work) == 0
 
 
 def test_a_newer_store_is_left_alone(store: Store) -> None:

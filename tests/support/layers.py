@@ -4,7 +4,7 @@ import io
 import os
 import tarfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -176,6 +176,14 @@ def as_user(work: Callable[[], None], home: Path, uid: int = 54321) -> None:
     assert status == 0, said
 
 
-def names(pairs: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
-    """The first of each pair."""
-    return [first for first, _ in pairs]
+def in_child(work: Callable[[], object]) -> int:
+    """Do *work* in a process of its own; how it ended, as waitpid(2) says."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
