@@ -94,7 +94,8 @@ install_system_packages() {
 
 # install_project [EXTRA]: .venv with the project in it, as pyproject.toml says it.
 install_project() {
-    local extra=${1:-} wanted stamp=$checkout/.venv/.installed${extra:+-$extra}
+    local extra=${1:-} wanted
+    local stamp=$checkout/.venv/.installed${extra:+-$extra}
     wanted=$(cat "$checkout/pyproject.toml" "$checkout/scripts/lib/setup.sh" | sha256sum)
     is_installed "$stamp" "$wanted" && return
     if [ -e "$checkout/.venv" ]; then

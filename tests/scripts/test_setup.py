@@ -52,6 +52,18 @@ def test_the_first_runs_set_up_once_and_the_next_is_silent(copy: Path, tmp_path:
     again = start(copy / "scripts/pyoverlay", "version", cwd=Path("/"))
     assert again.communicate() == (f"pyoverlay {VERSION}\n", "")
 
+    # What is there for running is not enough for testing.
+    script = (
+        'checkout=$1; . "$1/scripts/lib/setup.sh"; quietly() { echo "$@"; }; install_project test'
+    )
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script, "bash", copy],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"--editable {copy}[test]" in done.stdout
+
 
 def test_a_failing_step_shows_its_output_and_ends_the_script(copy: Path) -> None:
     script = (
