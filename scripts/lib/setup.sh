@@ -96,7 +96,8 @@ install_system_packages() {
 install_project() {
     local extra=${1:-} wanted
     local stamp=$checkout/.venv/.installed${extra:+-$extra}
-    wanted=$(cat "$checkout/pyproject.toml" "$checkout/scripts/lib/setup.sh" | sha256sum)
+    # An environment knows its own path, so one that was moved is another.
+    wanted=$({ echo "$checkout" && cat "$checkout"/{pyproject.toml,scripts/lib/setup.sh}; } | sha256sum)
     is_installed "$stamp" "$wanted" && return
     if [ -e "$checkout/.venv" ]; then
         [ -w "$checkout/.venv" ] || die "$checkout/.venv is out of date and belongs to somebody else" \
