@@ -135,8 +135,10 @@ class Stack:
         chosen = [f"lowerdir={':'.join(str(lower) for lower in (*self.lowers, empty))}"]
         if not read_only:
             chosen += [f"upperdir={self.upper}", f"workdir={work}"]
-        # As pyoverlay has it: nothing that other kernels' defaults would add.
-        chosen += ["index=off", "redirect_dir=off", "metacopy=off", *self.options]
+        # As pyoverlay has it: nothing that other kernels' defaults would add.  `userxattr`
+        # turns the rest off, and does not take it when one says so too.
+        more = () if "userxattr" in self.options else ("redirect_dir=off", "metacopy=off")
+        chosen += ["index=off", *more, *self.options]
         run("mount", "-t", "overlay", "overlay", "-o", ",".join(chosen), merged)
         try:
             yield merged
