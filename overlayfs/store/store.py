@@ -138,8 +138,15 @@ class Store:
         """Bring everything that was added since the machine started to the disk, and note it.
 
         Until then a power cut may cost the unpacked layers, which are made again from their
-        blobs, and the blobs, which must be added again.
+        blobs, and the blobs, which must be added again.  Raises OverlayError when the disk
+        refuses, and then nothing is noted.
         """
+        try:
+            self._settle()
+        except OSError as exc:
+            raise explain(exc, f"store {self.root}: bringing it to the disk") from exc
+
+    def _settle(self) -> None:
         unsettled = self._layers.unsettled()
         if not unsettled:
             return
@@ -176,11 +183,8 @@ class Store:
     def images(self) -> list[StoredImage]:
         """All images; those that the store has lost parts of are left out, with a warning."""
         found = []
-        seen = set()
-        for descriptor in self._names.images():
-            if descriptor.digest in seen:
-                continue
-            seen.add(descriptor.digest)
+        different = {one.digest: one for one in reversed(self._names.images())}
+        for descriptor in reversed(different.values()):
             try:
                 found.append(self._load(descriptor))
             except InvalidImage as exc:
