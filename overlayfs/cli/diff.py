@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from overlayfs import mounting
+from overlayfs.cli import suggestions
 from overlayfs.cli.options import DIRECTORY, json_option, root_option
 from overlayfs.cli.output import print_json, print_line
 from overlayfs.store.store import Store
@@ -19,7 +20,7 @@ LETTERS = {"added": "A", "modified": "C", "deleted": "D"}
     "Examples:\n\n\b\n  pyoverlay diff /mnt/root\n"
     "  pyoverlay diff --json /mnt/root | jq -r '.[] | select(.kind == \"added\").path'\n",
 )
-@click.argument("mountpoint", type=DIRECTORY)
+@click.argument("mountpoint", type=DIRECTORY, shell_complete=suggestions.mountpoints)
 @json_option
 @root_option
 def command(mountpoint: Path, as_json: bool, root: Path | None) -> None:

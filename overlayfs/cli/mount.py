@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from overlayfs import mounting
+from overlayfs.cli import suggestions
 from overlayfs.cli.options import DIRECTORY, json_option, root_option
 from overlayfs.cli.output import print_json, print_line
 from overlayfs.cli.ps import as_dict
@@ -28,7 +29,7 @@ from overlayfs.store.store import Store, StoredImage
     "  pyoverlay mount --platform linux/arm64 oci-layout /mnt/root\n"
     "  pyoverlay mount busybox /mnt/root\n",
 )
-@click.argument("source")
+@click.argument("source", shell_complete=suggestions.images)
 @click.argument("mountpoint", type=DIRECTORY)
 @click.option("-r", "--read-only", is_flag=True, help="Allow no changes.")
 @click.option("--upper", type=DIRECTORY, metavar="DIR", help="Keep changes in DIR.")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from overlayfs import mounting
+from overlayfs.cli import suggestions
 from overlayfs.cli.options import DIRECTORY, root_option
 from overlayfs.cli.output import note
 from overlayfs.store.store import Store
@@ -16,7 +17,14 @@ from overlayfs.store.store import Store
     "again. Plain umount(8) and fusermount3 -u do as well.\n\n"
     "Examples:\n\n\b\n  pyoverlay umount /mnt/root\n  pyoverlay umount --lazy /mnt/a /mnt/b\n",
 )
-@click.argument("mountpoints", metavar="MOUNTPOINT...", nargs=-1, required=True, type=DIRECTORY)
+@click.argument(
+    "mountpoints",
+    metavar="MOUNTPOINT...",
+    nargs=-1,
+    required=True,
+    type=DIRECTORY,
+    shell_complete=suggestions.mountpoints,
+)
 @click.option(
     "-l", "--lazy", is_flag=True, help="Take it away now, clean up when nobody uses it any more."
 )

@@ -207,20 +207,37 @@ def test_completion_code_calls_us_back(shell: str, pyoverlay: PyOverlay) -> None
     assert f"_PYOVERLAY_COMPLETE={shell}_complete" in pyoverlay.ok("completion", shell)
 
 
-def test_bash_completes_commands() -> None:
+def completed(store: Path, words: str) -> list[str]:
+    """What bash is offered for the last of *words*."""
     done = subprocess.run(
         [sys.executable, "-m", "overlayfs"],
         env=os.environ
         | {
+            "PYOVERLAY_ROOT": str(store),
             "_PYOVERLAY_COMPLETE": "bash_complete",
-            "COMP_WORDS": "pyoverlay u",
-            "COMP_CWORD": "1",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
         },
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout.split() == ["plain,umount"]
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_bash_completes_commands_images_and_mount_points(
+    needs_fuse: None, pyoverlay: PyOverlay, image: Path, tmp_path: Path
+) -> None:
+    store, root = pyoverlay.store, tmp_path / "root"
+    assert completed(store, "pyoverlay u") == ["plain,umount"]
+    assert completed(store, "pyoverlay mount d") == ["file,d"]
+    assert not store.exists()
+    with pyoverlay.mounted(image, root):
+        assert completed(store, "pyoverlay mount d") == ["plain,demo:latest", "file,d"]
+        assert completed(store, "pyoverlay umount ") == [f"plain,{root}"]
+        assert completed(store, f"pyoverlay diff {tmp_path}/r") == [f"plain,{root}"]
+    assert completed(store, "pyoverlay umount ") == []
 
 
 def test_a_reader_that_goes_away_is_no_error(pyoverlay: PyOverlay) -> None:

@@ -1,0 +1,38 @@
+"""What a shell offers when Tab is pressed: images, mount points, and files beside them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from overlayfs.errors import OverlayError
+from overlayfs.store.paths import default_root
+from overlayfs.store.store import Store
+
+
+def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names in the store that begin so, and files."""
+    names = [name for store in _store(ctx) for image in store.images() for name in image.names]
+    found = [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+    return [*found, CompletionItem(incomplete, type="file")]
+
+
+def mountpoints(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Where something of pyoverlay is mounted, and begins so."""
+    from overlayfs import mounting
+
+    places = [str(record.mountpoint) for store in _store(ctx) for record in mounting.mounts(store)]
+    return [CompletionItem(place) for place in places if place.startswith(incomplete)]
+
+
+def _store(ctx: click.Context) -> Iterator[Store]:
+    """The store, where there is one: asking for suggestions must not make it, nor complain."""
+    root = ctx.params.get("root") or default_root()
+    try:
+        if Path(root).is_dir():
+            yield Store.open(Path(root))
+    except (OverlayError, OSError):
+        return
