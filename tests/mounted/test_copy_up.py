@@ -1,5 +1,6 @@
 """Copy up: a file of a lower layer changes, and nobody but the change can tell."""
 
+import itertools
 import mmap
 import os
 import stat
@@ -367,6 +368,34 @@ def test_a_name_in_a_directory_nobody_looked_into_belongs_to_it_too(stack: Stack
         assert (mnt / "d1/f").read_text() == "new"
         assert (mnt / "d1/f").stat().st_ino == (mnt / "d2/g").stat().st_ino
         assert (mnt / "d1/f").stat().st_nlink == 2
+
+
+@pytest.mark.parametrize("order", itertools.permutations(("a/one", "b/two", "c/three")), ids=str)
+def test_names_in_three_directories_are_counted(stack: Stack, order: tuple[str, ...]) -> None:
+    """In whatever order they are looked at, in this mount and the next ones."""
+    write(stack.lower / order[0], "old")
+    for name in order[1:]:
+        (stack.lower / name).parent.mkdir()
+        (stack.lower / name).hardlink_to(stack.lower / order[0])
+
+    def shown(mnt: Path, *names: str) -> set[tuple[int, str]]:
+        return {((mnt / name).stat().st_nlink, (mnt / name).read_text()) for name in names}
+
+    with stack.mounted() as mnt:
+        (mnt / order[0]).write_text("new")
+        assert shown(mnt, order[0]) == {(3, "new")}
+    with stack.mounted() as mnt:
+        assert shown(mnt, *reversed(order)) == {(3, "new")}
+    with stack.mounted() as mnt:
+        assert shown(mnt, *order) == {(3, "new")}
+        (mnt / order[1]).unlink()
+        assert shown(mnt, order[0], order[2]) == {(2, "new")}
+        run("rm", "-r", (mnt / order[2]).parent)
+        assert shown(mnt, order[0]) == {(1, "new")}
+    with stack.mounted() as mnt:
+        assert shown(mnt, order[0]) == {(1, "new")}
+        (mnt / order[0]).unlink()
+    assert list((stack.work / "index").iterdir()) == []
 
 
 def test_writing_through_each_name_in_a_mount_of_its_own(stack: Stack) -> None:
