@@ -150,7 +150,7 @@ class Operations(pyfuse3.Operations):
 
     @replies
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        await self._fs.files.open(self._node(inode), flags)
+        await self._fs.files.open(self._node(inode), flags, convert.caller(ctx))
         return FileInfo(fh=FileHandleT(inode), keep_cache=True)
 
     @replies

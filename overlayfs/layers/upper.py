@@ -257,24 +257,19 @@ class Upper(Layer):
             os.chown(place, uid, gid, follow_symlinks=isinstance(place, int))
             return
         kind = Kind.of(attrs.mode)
-        if kind is Kind.SYMLINK and self._is_real_symlink(place):
+        if kind is Kind.SYMLINK and self.is_real_symlink(place):
             if uid or gid:
-                self._to_placeholder(place, uid, gid)
+                raise OSError(errno.EOPNOTSUPP, "a real symbolic link is root's")
             return
         self._override(place, kind, stat.S_IMODE(attrs.mode), uid, gid, attrs.rdev)
 
-    def _is_real_symlink(self, place: xattrs.Place) -> bool:
-        return isinstance(place, bytes) and stat.S_ISLNK(os.lstat(place).st_mode)
+    def is_real_symlink(self, place: xattrs.Place) -> bool:
+        """Whether the symbolic link at *place* is one on disk, too.
 
-    def _to_placeholder(self, place: xattrs.Place, uid: int, gid: int) -> None:
-        """Exchange a real symbolic link for a file that can say whose it is."""
-        st = os.lstat(fsbytes(place))
-        draft = self.draft()
-        link = os.readlink(fsbytes(place))  # noqa: PTH115  (bytes)
-        birth = Birth(Kind.SYMLINK, 0o777, uid, gid, target=link)
-        self.make(self.work, draft, birth)
-        os.utime(draft, ns=(st.st_atime_ns, st.st_mtime_ns), dir_fd=self.work)
-        os.rename(draft, fsbytes(place), src_dir_fd=self.work)
+        In the user format it can then be nobody's but root's: another owner needs a
+        placeholder.
+        """
+        return isinstance(place, bytes) and stat.S_ISLNK(os.lstat(place).st_mode)
 
     def chmod(self, place: xattrs.Place, attrs: Attrs, mode: int) -> None:
         """Set the permission bits of the file at *place*, which has *attrs*."""
@@ -334,11 +329,6 @@ class Upper(Layer):
     def open_rw(self, dir_fd: int, name: bytes) -> int:
         """A descriptor for reading and writing the body of *name*."""
         return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-
-
-def fsbytes(place: xattrs.Place) -> bytes:
-    """A path for *place*; a descriptor's leads to the open file."""
-    return fds.itself(place) if isinstance(place, int) else place
 
 
 def bare(fd: int) -> None:

@@ -11,6 +11,7 @@ from overlayfs.tree.node import Node
 from overlayfs.tree.tree import Tree
 from overlayfs.union import acl
 from overlayfs.union.attrs import AttrChange, Attrs, Kind
+from overlayfs.union.names import Format
 
 
 class Attributes:
@@ -60,17 +61,19 @@ class Attributes:
             os.ftruncate(node.fd, size)
         else:
             upper.truncate(*self._tree.location(node), size)
+        node.xattrs = None  # a truncation drops security.capability
 
     def _chown(
         self, node: Node, upper: Upper, place: Place, uid: int | None, gid: int | None
     ) -> None:
         before = self._tree.attrs(node)
-        upper.chown(
-            place,
-            before,
-            before.uid if uid is None else uid,
-            before.gid if gid is None else gid,
-        )
+        uid = before.uid if uid is None else uid
+        gid = before.gid if gid is None else gid
+        real = upper.format is Format.USER and node.kind is Kind.SYMLINK
+        if real and (uid or gid) and upper.is_real_symlink(place):
+            self._copy_up.again(node, before._replace(uid=uid, gid=gid))
+        else:
+            upper.chown(place, before, uid, gid)
         node.xattrs = None  # a chown drops security.capability
 
     def xattrs(self, node: Node) -> dict[bytes, bytes]:
@@ -91,9 +94,9 @@ class Attributes:
         if name not in self.xattrs(node):
             raise OSError(errno.ENODATA, "no such attribute", name)
         upper = await self._in_upper(node)
-        upper.remove_xattr(self._tree.place(node), name)
         node.xattrs = None
         node.changed()
+        upper.remove_xattr(self._tree.place(node), name)
 
     def inherited(self, parent: Node, mode: int) -> tuple[int, dict[bytes, bytes]]:
         """Mode and access lists that a file made in *parent* gets; *mode* with type bits."""

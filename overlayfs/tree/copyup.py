@@ -48,16 +48,22 @@ class CopyUp:
             missing.append(node)
             node = node.names[0].parent
         for node in reversed(missing):
-            attrs = self._tree.attrs(node)
-            draft = upper.draft()
-            upper.make(upper.work, draft, self._birth(node, attrs))
-            upper.utime(fds.beneath(upper.work, draft), attrs.atime_ns, attrs.mtime_ns)
+            draft = self.draft_directory(node)
             parent, name = node.names[0]
             upper.publish(draft, self._tree.fd(parent, upper), name)
             self._tree.directory(parent).below.add(name)
             node.layer = upper
             node.stack = (upper, *node.stack)
             node.changed()
+
+    def draft_directory(self, node: Node) -> bytes:
+        """The name in the work directory of an empty directory with the attributes of *node*."""
+        upper = self.upper()
+        attrs = self._tree.attrs(node)
+        draft = upper.draft()
+        upper.make(upper.work, draft, self._birth(node, attrs))
+        upper.utime(fds.beneath(upper.work, draft), attrs.atime_ns, attrs.mtime_ns)
+        return draft
 
     async def ensure(self, node: Node, *, keep: int | None = None) -> None:
         """Bring *node* into the upper layer, with its first *keep* bytes, or all.
@@ -193,6 +199,36 @@ class CopyUp:
         for other in others:
             self.adopt(node, other)
 
+    def again(self, node: Node, attrs: Attrs) -> None:
+        """Put a new file with *attrs*, and all else as it is, in the place of *node*.
+
+        For a symbolic link that cannot say on disk whose it is to be.
+        """
+        upper = self.upper()
+        draft = upper.draft()
+        upper.make(upper.work, draft, self._birth(node, attrs))
+        place = fds.beneath(upper.work, draft)
+        upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
+        if self._tree.is_lasting(node.ino):
+            upper.set_origin(place, node.ino)
+        names, node.names = node.names, node.names[:1]
+        first, *others = names
+        upper.publish(draft, self._tree.fd(first.parent, upper), first.name)
+        for other in others:
+            self._link_over(node, other)
+
+    def _link_over(self, node: Node, name: Name) -> None:
+        """Let *name* in the upper layer be one of *node*, whatever it is there now."""
+        upper = self.upper()
+        if node.names:
+            source, known_as = self._tree.location(node)
+        else:
+            source, known_as = upper.index.fd, upper.index.name(node.ino)
+        draft = upper.draft()
+        os.link(known_as, draft, src_dir_fd=source, dst_dir_fd=upper.work, follow_symlinks=False)
+        upper.publish(draft, self._tree.fd(name.parent, upper), name.name)
+        node.names.append(name)
+
     def adopt(self, node: Node, name: Name) -> None:
         """Give *node*, a file in the upper layer, the name there that a lower layer has.
 
@@ -201,18 +237,10 @@ class CopyUp:
         """
         upper = self.upper()
         self.directory(name.parent)
-        if node.names:
-            source, known_as = self._tree.location(node)
-        else:
-            source, known_as = upper.index.fd, upper.index.name(node.ino)
-        target = self._tree.fd(name.parent, upper)
-        draft = upper.draft()
-        os.link(known_as, draft, src_dir_fd=source, dst_dir_fd=upper.work, follow_symlinks=False)
-        upper.publish(draft, target, name.name)
+        self._link_over(node, name)
         if node.ino in upper.index:
             upper.index.met(node.ino)
         self._tree.directory(name.parent).below.add(name.name)
-        node.names.append(name)
         node.changed()
 
     def _birth(self, node: Node, attrs: Attrs) -> Birth:

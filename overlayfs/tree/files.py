@@ -6,6 +6,7 @@ any writer wrote, before a copy up and after (semantics as of a local file syste
 
 import errno
 import os
+import stat
 
 import trio
 
@@ -13,6 +14,7 @@ from overlayfs.linux.files import pwrite_all
 from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.node import Node
 from overlayfs.tree.tree import Tree
+from overlayfs.union.attrs import Caller
 
 
 class Files:
@@ -23,8 +25,8 @@ class Files:
         self._copy_up = copy_up
         self._threads = trio.CapacityLimiter(8)
 
-    async def open(self, node: Node, flags: int) -> None:
-        """Open *node* once more; *flags* as in open(2)."""
+    async def open(self, node: Node, flags: int, caller: Caller) -> None:
+        """Open *node* once more for *caller*; *flags* as in open(2)."""
         writes = flags & (os.O_WRONLY | os.O_RDWR) or flags & os.O_TRUNC
         if writes:
             self._copy_up.upper()
@@ -35,10 +37,27 @@ class Files:
                 await self._copy_up.ensure(node, keep=0 if truncated else None)
                 if truncated:
                     os.ftruncate(node.fd, 0)  # an empty file, too, is modified by O_TRUNC
+                    node.xattrs = None  # and security.capability goes
                 node.changed()
+                if truncated and caller.uid:
+                    self._drop_suid(node)
         except BaseException:
             self.release(node)
             raise
+
+    def _drop_suid(self, node: Node) -> None:
+        """Take the suid bits from a file that somebody but root truncated by opening it.
+
+        For a write or a truncate(2) the kernel asks for this by itself; where it leaves
+        O_TRUNC to the file system it does not (linux/fuse.h, FUSE_HANDLE_KILLPRIV_V2).
+        """
+        attrs = self._tree.attrs(node)
+        mode = attrs.mode & ~stat.S_ISUID
+        if mode & stat.S_IXGRP:
+            mode &= ~stat.S_ISGID
+        if mode != attrs.mode:
+            self._copy_up.upper().chmod(node.fd, attrs, stat.S_IMODE(mode))
+            node.changed()
 
     def hold(self, node: Node) -> None:
         """Count one more handle, with the body open."""
@@ -88,6 +107,8 @@ class Files:
         """Write all of *data* at *offset*."""
         done = pwrite_all(node.fd, data, offset)
         node.changed()
+        if node.xattrs:
+            node.xattrs = None  # a write drops security.capability
         return done
 
     async def fsync(self, node: Node, *, data_only: bool) -> None:

@@ -250,7 +250,7 @@ class Namespace:
         if target is not None:
             self._tree.attrs(target)
             if target.kind is Kind.DIRECTORY and target.layer is upper:
-                self._empty(upper, goal, new.name)
+                self._empty(upper, goal, new.name, target)
                 self._tree.descriptors.drop(target)
         if node.kind is Kind.DIRECTORY and new.name in goal_directory.whiteouts:
             # A directory cannot replace a device; exchanging them moves the whiteout to
@@ -266,12 +266,11 @@ class Namespace:
         self._tree.leave(old.parent, old.name, moving=True)
         self._tree.enter(node, new.parent, new.name)
 
-    @staticmethod
-    def _empty(upper: Upper, dir_fd: int, name: bytes) -> None:
+    def _empty(self, upper: Upper, dir_fd: int, name: bytes, node: Node) -> None:
         """Let the directory *name*, which shows nothing, hold nothing, not even whiteouts."""
-        draft = upper.draft()
-        st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        upper.make(upper.work, draft, Birth(Kind.DIRECTORY, st.st_mode, st.st_uid, st.st_gid))
+        if not self._tree.directory(node).whiteouts:
+            return
+        draft = self._copy_up.draft_directory(node)
         upper.make_opaque(fds.beneath(upper.work, draft))
         renameat2(upper.work, draft, dir_fd, name, RENAME_EXCHANGE)
         upper.discard(upper.work, draft, directory=True)

@@ -249,7 +249,10 @@ class Tree:
             at, name = self.location(known)
             st = os.stat(name, dir_fd=at, follow_symlinks=False)
             return st.st_ino == found.ino
-        return bool(known.names) or (upper is not None and known.ino in upper.index)
+        if known.names or (upper is not None and known.ino in upper.index):
+            return True
+        # Removed under all names that were known; one more proves that it lives on.
+        return self.attrs(known).nlink > 0
 
     def _rise(self, node: Node) -> None:
         """The body of *node* turned out to be in the upper layer, copied in a past mount."""
@@ -321,7 +324,8 @@ class Tree:
         if node.names or node.fd >= 0 or node.attrs is None or moving:
             node.changed()
         else:
-            node.attrs = node.attrs._replace(nlink=0)
+            # Names that nobody has looked at yet may be left.
+            node.attrs = node.attrs._replace(nlink=max(node.attrs.nlink - 1, 0))
             node.reply = None
         if not node.names and not moving:
             self.collect(node)
