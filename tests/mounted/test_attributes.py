@@ -165,6 +165,7 @@ DROPPED = {
     "write": 'os.write(os.open(sys.argv[1], os.O_WRONLY), b"x")',
     "append": 'os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND), b"x")',
     "truncate": "os.truncate(sys.argv[1], 1)",
+    "open with O_TRUNC": "os.open(sys.argv[1], os.O_WRONLY | os.O_TRUNC)",
 }
 
 

@@ -370,7 +370,10 @@ def test_a_name_in_a_directory_nobody_looked_into_belongs_to_it_too(stack: Stack
         assert (mnt / "d1/f").stat().st_nlink == 2
 
 
-@pytest.mark.parametrize("order", itertools.permutations(("a/one", "b/two", "c/three")), ids=str)
+ORDERS = list(itertools.permutations(("a/one", "b/two", "c/three")))
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
 def test_names_in_three_directories_are_counted(stack: Stack, order: tuple[str, ...]) -> None:
     """In whatever order they are looked at, in this mount and the next ones."""
     write(stack.lower / order[0], "old")

@@ -81,7 +81,7 @@ class Live:
 
     def open(self, path: str, flags: int) -> Node:
         node = self.node(path)
-        at_once(self.fs.files.open(node, flags))
+        at_once(self.fs.files.open(node, flags, self.caller))
         return node
 
     def write(self, path: str, data: bytes, *, flags: int = os.O_WRONLY) -> None:

@@ -38,6 +38,7 @@ def make(base: Path) -> Stack:
     (lower / "hard/near").hardlink_to(lower / "hard/one")
     (lower / "empty").mkdir()
     write(lower / "gone", "gone")
+    write(lower / "emptied/file", "gone")
     write(lower / "goner/file", "gone")
     (lower / "listed").mkdir()
     (lower / "listed").chmod(0o2777)
@@ -49,6 +50,9 @@ def make(base: Path) -> Stack:
 def prepare(tree: Live) -> None:
     """What was changed before, in the upper layer."""
     tree.unlink("gone")
+    tree.unlink("emptied/file")
+    tree.change("emptied", mode=0o1751, uid=5, gid=6)
+    tree.set_xattr("emptied", b"user.note", b"v")
     tree.unlink("goner/file")
     tree.rmdir("goner")
     tree.make("new", stat.S_IFDIR | 0o755)
@@ -87,6 +91,8 @@ CHANGES: dict[str, Callable[[Live], object]] = {
     "rename-directory": lambda t: t.rename("new", "moved"),
     "rename-directory-over-lower": lambda t: t.rename("new", "empty"),
     "rename-directory-over-whiteout": lambda t: t.rename("new", "gone"),
+    "rename-directory-over-upper": lambda t: t.rename("new", "own"),
+    "rename-directory-over-emptied": lambda t: t.rename("new", "emptied"),
     "exchange-files": lambda t: t.rename("dir/file", "deep/er/file", RENAME_EXCHANGE),
     "exchange-file-and-directory": lambda t: t.rename("dir/file", "new", RENAME_EXCHANGE),
     "chmod": lambda t: t.change("dir/file", mode=0o600),
