@@ -324,8 +324,9 @@ class Tree:
         if node.names or node.fd >= 0 or node.attrs is None or moving:
             node.changed()
         else:
-            # Names that nobody has looked at yet may be left.
-            node.attrs = node.attrs._replace(nlink=max(node.attrs.nlink - 1, 0))
+            # A file may have names left that nobody has looked at yet.
+            left = 0 if node.kind is Kind.DIRECTORY else max(node.attrs.nlink - 1, 0)
+            node.attrs = node.attrs._replace(nlink=left)
             node.reply = None
         if not node.names and not moving:
             self.collect(node)
