@@ -12,10 +12,11 @@ from overlayfs.store.store import Store
 
 
 def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names in the store that begin so, and files."""
+    """Names in the store that begin so, else files."""
     names = [name for store in _store(ctx) for image in store.images() for name in image.names]
     found = [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
-    return [*found, CompletionItem(incomplete, type="file")]
+    # First, since bash forgets at this word what was offered before it.
+    return [CompletionItem(incomplete, type="file"), *found]
 
 
 def mountpoints(

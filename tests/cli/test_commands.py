@@ -234,7 +234,7 @@ def test_bash_completes_commands_images_and_mount_points(
     assert completed(store, "pyoverlay mount d") == ["file,d"]
     assert not store.exists()
     with pyoverlay.mounted(image, root):
-        assert completed(store, "pyoverlay mount d") == ["plain,demo:latest", "file,d"]
+        assert completed(store, "pyoverlay mount d") == ["file,d", "plain,demo:latest"]
         assert completed(store, "pyoverlay umount ") == [f"plain,{root}"]
         assert completed(store, f"pyoverlay diff {tmp_path}/r") == [f"plain,{root}"]
     assert completed(store, "pyoverlay umount ") == []
