@@ -22,6 +22,7 @@ SEEDS = range(int(FIRST), int(FIRST) + int(COUNT or "1"))
 STEPS = 60
 
 KERNEL = Flavour()
+LINKED = Flavour(links=True)
 # Symbolic links and fifos on a disk have neither owners nor attributes in the user format.
 USER = Flavour(prefix="user", owners=False, without=frozenset({"set trusted attribute"}))
 PLAIN = Flavour(
@@ -66,6 +67,28 @@ def test_random_changes_end_as_in_the_kernel(
     # And the one that the kernel wrote, read by us.
     with twin.mounted() as mnt:
         assert_same(live, timeless(mnt))
+
+
+@pytest.mark.parametrize("seed", SEEDS[:4] if len(SEEDS) < 13 else SEEDS)
+def test_random_changes_of_hard_linked_files(
+    tmp_path: Path, needs_kernel_overlay: None, needs_fuse: None, seed: int
+) -> None:
+    """Through several mounts; nothing stays in memory from one to the next."""
+    chance = random.Random(seed)
+    stack, twin = random_stack(tmp_path, chance, LINKED)
+    steps = operations(chance, STEPS, LINKED)
+    # A name that is hidden is counted again after the next mount; the kernel notes it down.
+    uncounted = frozenset({"nlink"})
+    with twin.by_kernel(index=True) as merged:
+        for part in range(0, STEPS, STEPS // 3):
+            with stack.mounted() as mnt:
+                for operation in steps[part : part + STEPS // 3]:
+                    expected = apply(merged, operation)
+                    assert apply(mnt, operation) == expected, f"seed {seed}: {operation}"
+                live = timeless(mnt)
+                assert_same(timeless(merged), live, but=uncounted)
+            with stack.mounted() as mnt:
+                assert_same(live, timeless(mnt), but=uncounted)
 
 
 @pytest.mark.parametrize("seed", SEEDS[:4] if len(SEEDS) < 13 else SEEDS)

@@ -1,10 +1,13 @@
 """Copy up: a file of a lower layer changes, and nobody but the change can tell."""
 
+import errno
 import itertools
 import mmap
 import os
+import random
 import stat
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -310,6 +313,67 @@ def test_a_file_unlinked_during_its_copy(stack: Stack) -> None:
         assert not (mnt / "large").exists()
         assert list((stack.work / "work").iterdir()) == []
     assert is_whiteout(stack.upper / "large")
+
+
+def test_names_come_and_go_while_files_are_copied(stack: Stack) -> None:
+    """Large lower files are changed, moved, linked and removed by several at once."""
+    for number in range(24):
+        folder = stack.lower / f"d{number % 3}"
+        write(folder / f"f{number // 3}", b"o" * (70_000 << number % 7))
+    for number in range(4):
+        (stack.lower / f"d1/l{number}").hardlink_to(stack.lower / f"d0/f{number}")
+
+    def stir(seed: int) -> set[str]:
+        chance = random.Random(seed)
+        met = set()
+        for _ in range(120):
+            one, two = (
+                stack.mountpoint
+                / f"d{chance.randrange(3)}"
+                / f"{chance.choice('ffl')}{chance.randrange(8)}"
+                for _ in range(2)
+            )
+            try:
+                chance.choice(STIRS)(one, two)
+            except OSError as exc:
+                met.add(errno.errorcode[exc.errno or 0])
+        return met
+
+    with stack.mounted() as mnt:
+        with ThreadPoolExecutor(6) as threads:
+            for met in threads.map(stir, range(6)):
+                assert met <= {"ENOENT", "EEXIST"}
+        live = snapshot(mnt)
+        assert list((stack.work / "work").iterdir()) == []
+    with stack.mounted() as mnt:
+        assert_same(live, snapshot(mnt), but=frozenset({"nlink"}))
+
+
+def overwrite(path: Path, _: Path) -> None:
+    with path.open("r+b", buffering=0) as file:
+        file.seek(60_000)
+        file.write(b"new")
+
+
+def unlink_open(path: Path, _: Path) -> None:
+    with path.open("rb") as file:
+        path.unlink()
+        file.read()
+        os.fchmod(file.fileno(), 0o600)
+
+
+STIRS: list[Callable[[Path, Path], object]] = [
+    overwrite,
+    unlink_open,
+    lambda one, two: one.rename(two),
+    lambda one, two: two.hardlink_to(one),
+    lambda one, _: one.unlink(),
+    lambda one, _: one.chmod(0o640),
+    lambda one, _: os.truncate(one, 100),
+    lambda one, _: one.write_bytes(b"q" * 100_000),
+    lambda one, _: one.read_bytes(),
+    lambda one, _: os.setxattr(one, "user.k", b"v"),
+]
 
 
 def test_the_number_stays_through_a_copy_and_the_next_mount(stack: Stack) -> None:

@@ -32,6 +32,7 @@ class Flavour:
     owners: bool = True
     plain: bool = False
     without: frozenset[str] = frozenset()
+    links: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,19 @@ class Operation:
 def make_layer(chance: random.Random, layer: Path, below: list[Path], flavour: Flavour) -> None:
     """Fill *layer* with a few files of all kinds, and whiteouts of what is *below*."""
     _fill(chance, layer, layer, below, flavour, depth=0, hidden=False)
+    if flavour.links:
+        _link(chance, layer)
+
+
+def _link(chance: random.Random, layer: Path) -> None:
+    """More names for a few files, in directories that have room."""
+    found = sorted(path for path in layer.rglob("*") if not path.is_symlink())
+    folders = [layer, *(path for path in found if path.is_dir())]
+    regular = [path for path in found if path.is_file()]
+    for _ in range(6 if regular else 0):
+        name = chance.choice(folders) / chance.choice(NAMES + "e")
+        if not os.path.lexists(name):
+            name.hardlink_to(chance.choice(regular))
 
 
 def _fill(

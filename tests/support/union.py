@@ -126,8 +126,11 @@ class Stack:
                 daemon.abandon()
 
     @contextmanager
-    def by_kernel(self, *, read_only: bool = False) -> Iterator[Path]:
-        """The same directories, mounted by the kernel's overlayfs at ``kernel``."""
+    def by_kernel(self, *, read_only: bool = False, index: bool = False) -> Iterator[Path]:
+        """The same directories, mounted by the kernel's overlayfs at ``kernel``.
+
+        With *index* it keeps the names of hard-linked lower files together.
+        """
         merged, work, empty = (self.base / name for name in ("kernel", "kernel-work", "empty"))
         for folder in (merged, work, empty):
             folder.mkdir(exist_ok=True)
@@ -138,7 +141,7 @@ class Stack:
         # As pyoverlay has it: nothing that other kernels' defaults would add.  `userxattr`
         # turns the rest off, and does not take it when one says so too.
         more = () if "userxattr" in self.options else ("redirect_dir=off", "metacopy=off")
-        chosen += ["index=off", *more, *self.options]
+        chosen += [f"index={'on' if index else 'off'}", *more, *self.options]
         run("mount", "-t", "overlay", "overlay", "-o", ",".join(chosen), merged)
         try:
             yield merged
