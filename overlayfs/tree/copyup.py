@@ -2,8 +2,8 @@
 
 import errno
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 
 import trio
 
@@ -89,36 +89,43 @@ class CopyUp:
             return
         size = attrs.size if keep is None else min(keep, attrs.size)
         if size <= _INLINE:
-            draft, source, target = self._begin(node)
-            try:
+            with self._copy(node) as (draft, source, target):
                 copy_data(source, target, size)
                 self._finish(node, attrs, draft, target)
-            except BaseException:
-                self._drop(draft)
-                raise
-            finally:
-                os.close(source)
-                os.close(target)
             return
         async with self._alone(node):
             if node.layer is upper:
                 return  # another task was first
-            draft, source, target = self._begin(node)
-            try:
+            with self._copy(node) as (draft, source, target):
                 await trio.to_thread.run_sync(
                     copy_data, source, target, size, limiter=self._threads
                 )
                 if node.layer is upper:
-                    # A small copy (of a truncation) overtook this one.
-                    self._drop(draft)
-                    return
-                self._finish(node, attrs, draft, target)
+                    self._drop(draft)  # a small copy (of a truncation) overtook this one
+                else:
+                    self._finish(node, attrs, draft, target)
+
+    @contextmanager
+    def _copy(self, node: Node) -> Iterator[tuple[bytes, int, int]]:
+        """A draft's name, the lower body for reading and the draft for writing.
+
+        The draft goes when an exception comes.
+        """
+        upper = self.upper()
+        if node.fd >= 0:
+            source = os.dup(node.fd)
+        else:
+            source = node.layer.open_file(*self._tree.location(node))
+        draft = upper.draft()
+        with ExitStack() as stack:
+            stack.callback(os.close, source)
+            target = upper.make(upper.work, draft, Birth(Kind.FILE, 0o600, *_MINE))
+            stack.callback(os.close, target)
+            try:
+                yield draft, source, target
             except BaseException:
                 self._drop(draft)
                 raise
-            finally:
-                os.close(source)
-                os.close(target)
 
     def _meet_aliases(self, node: Node, attrs: Attrs) -> None:
         """Let the tree know all names of a lower file, so that all will name the copy."""
@@ -149,20 +156,6 @@ class CopyUp:
         finally:
             if not lock.statistics().tasks_waiting and not lock.locked():
                 self._locks.pop(node.ino, None)
-
-    def _begin(self, node: Node) -> tuple[bytes, int, int]:
-        """A draft's name, the lower body for reading and the draft for writing."""
-        upper = self.upper()
-        if node.fd >= 0:
-            source = os.dup(node.fd)
-        else:
-            source = node.layer.open_file(*self._tree.location(node))
-        draft = upper.draft()
-        try:
-            return draft, source, upper.make(upper.work, draft, Birth(Kind.FILE, 0o600, *_MINE))
-        except BaseException:
-            os.close(source)
-            raise
 
     def _finish(self, node: Node, attrs: Attrs, draft: bytes, body: int) -> None:
         """Dress the draft and give it the names of *node*; no task runs meanwhile."""
