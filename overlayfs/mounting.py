@@ -87,7 +87,11 @@ class MountRecord:
 
 
 def check_mountpoint(mountpoint: Path) -> Path:
-    """The absolute path of *mountpoint*; MountFailed when nothing can be mounted there."""
+    """The absolute path of *mountpoint*; MountFailed when nothing can be mounted there.
+
+    To be asked before hours are spent on unpacking.
+    """
+    _check_device()
     path = _absolute(mountpoint)
     if is_mounted(path):
         raise MountFailed(
@@ -122,7 +126,6 @@ def mount(
     and returns when it is unmounted.  Raises MountFailed, and leaves nothing then.
     """
     path = check_mountpoint(mountpoint)
-    _check_device()
     _finish_dead(store)
     directory = MountDirectory.create(store.root)
     lock = directory.lock()
