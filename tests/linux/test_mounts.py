@@ -26,6 +26,7 @@ def tmpfs(path: Path, source: str = "none") -> Iterator[Path]:
     "name",
     [
         "plain",
+        "carriage\rreturn",
         "with space",
         "tab\there",
         "new\nline",

@@ -19,3 +19,12 @@ def mnt(stack: Stack) -> Iterator[Path]:
     """The mount point of *stack*, mounted."""
     with stack.mounted() as mountpoint:
         yield mountpoint
+
+
+@pytest.fixture
+def open_stack(tmp_path: Path, stack: Stack) -> Stack:
+    """A stack whose mount point other users can reach."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        if folder != Path("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    return stack

@@ -1,20 +1,14 @@
 """Copy up: a file of a lower layer changes, and nobody but the change can tell."""
 
-import errno
-import itertools
 import mmap
 import os
-import random
 import stat
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.tree import Tree, assert_same, snapshot
-from tests.support.union import Stack, is_whiteout, run, start, write
+from tests.support.union import Stack, run, start, write
 
 MIB = 1 << 20
 OLD_NS = (1_234_567_890_123_456_789, -987_654_321_098_765_432)
@@ -234,148 +228,6 @@ def test_a_shared_mapping_writes_into_the_copy(stack: Stack) -> None:
     assert (stack.upper / "file").read_bytes()[4999:5004] == b"onewo"
 
 
-def test_openers_at_once_copy_once(stack: Stack) -> None:
-    """Four write at four places, all having opened at once; no copy hides what one wrote."""
-    write(stack.lower / "large", b"o" * (40 * MIB))
-    together = threading.Barrier(4)
-
-    def change(number: int) -> None:
-        together.wait()
-        with (stack.mountpoint / "large").open("r+b", buffering=0) as file:
-            file.seek(number * MIB)
-            file.write(b"%d" % number)
-
-    with stack.mounted() as mnt:
-        with ThreadPoolExecutor(4) as threads:
-            for done in [threads.submit(change, number) for number in range(4)]:
-                done.result()
-        with (mnt / "large").open("rb") as file:
-            for number in range(4):
-                file.seek(number * MIB)
-                assert file.read(2) == b"%do" % number
-        assert list((stack.work / "work").iterdir()) == []
-    assert (stack.upper / "large").stat().st_size == 40 * MIB
-
-
-def test_truncating_during_a_copy_wins(stack: Stack) -> None:
-    write(stack.lower / "large", b"o" * (100 * MIB))
-    with stack.mounted() as mnt:
-        opener = threading.Thread(target=lambda: (mnt / "large").open("r+b").close())
-        opener.start()
-        (mnt / "large").write_bytes(b"short")
-        opener.join()
-        assert (mnt / "large").read_bytes() == b"short"
-        assert list((stack.work / "work").iterdir()) == []
-    assert (stack.upper / "large").read_bytes() == b"short"
-
-
-def test_a_large_copy_keeps_nobody_waiting(stack: Stack) -> None:
-    with (stack.lower / "large").open("wb") as file:
-        for _ in range(300):
-            file.write(os.urandom(MIB))
-    for number in range(50):
-        write(stack.lower / f"dir{number}/file")
-    with stack.mounted() as mnt:
-        copied = threading.Event()
-
-        def copy() -> None:
-            (mnt / "large").open("r+b").close()
-            copied.set()
-
-        copier = threading.Thread(target=copy)
-        copier.start()
-        answered = 0
-        # Each of these asks the daemon: nothing is known of a missing name's directory.
-        for number in range(50):
-            (mnt / f"dir{number}/file").stat()
-            answered += not copied.is_set()
-        copier.join()
-        assert answered > 0
-        run("cmp", mnt / "large", stack.lower / "large")
-
-
-def test_a_file_unlinked_during_its_copy(stack: Stack) -> None:
-    write(stack.lower / "large", b"o" * (100 * MIB))
-    with stack.mounted() as mnt:
-        with (mnt / "large").open("rb") as reader:
-            opened = []
-            opener = threading.Thread(target=lambda: opened.append((mnt / "large").open("r+b")))
-            opener.start()
-            while opener.is_alive() and not list((stack.work / "work").iterdir()):
-                pass  # the draft appears within milliseconds
-            (mnt / "large").unlink()
-            opener.join()
-            with opened[0] as writer:
-                writer.write(b"new")
-                writer.flush()
-                assert os.fstat(writer.fileno()).st_nlink == 0
-                assert reader.read(4) == b"newo"
-        assert not (mnt / "large").exists()
-        assert list((stack.work / "work").iterdir()) == []
-    assert is_whiteout(stack.upper / "large")
-
-
-def test_names_come_and_go_while_files_are_copied(stack: Stack) -> None:
-    """Large lower files are changed, moved, linked and removed by several at once."""
-    for number in range(24):
-        folder = stack.lower / f"d{number % 3}"
-        write(folder / f"f{number // 3}", b"o" * (70_000 << number % 7))
-    for number in range(4):
-        (stack.lower / f"d1/l{number}").hardlink_to(stack.lower / f"d0/f{number}")
-
-    def stir(seed: int) -> set[str]:
-        chance = random.Random(seed)
-        met = set()
-        for _ in range(120):
-            one, two = (
-                stack.mountpoint
-                / f"d{chance.randrange(3)}"
-                / f"{chance.choice('ffl')}{chance.randrange(8)}"
-                for _ in range(2)
-            )
-            try:
-                chance.choice(STIRS)(one, two)
-            except OSError as exc:
-                met.add(errno.errorcode[exc.errno or 0])
-        return met
-
-    with stack.mounted() as mnt:
-        with ThreadPoolExecutor(6) as threads:
-            for met in threads.map(stir, range(6)):
-                assert met <= {"ENOENT", "EEXIST"}
-        live = snapshot(mnt)
-        assert list((stack.work / "work").iterdir()) == []
-    with stack.mounted() as mnt:
-        assert_same(live, snapshot(mnt), but=frozenset({"nlink"}))
-
-
-def overwrite(path: Path, _: Path) -> None:
-    with path.open("r+b", buffering=0) as file:
-        file.seek(60_000)
-        file.write(b"new")
-
-
-def unlink_open(path: Path, _: Path) -> None:
-    with path.open("rb") as file:
-        path.unlink()
-        file.read()
-        os.fchmod(file.fileno(), 0o600)
-
-
-STIRS: list[Callable[[Path, Path], object]] = [
-    overwrite,
-    unlink_open,
-    lambda one, two: one.rename(two),
-    lambda one, two: two.hardlink_to(one),
-    lambda one, _: one.unlink(),
-    lambda one, _: one.chmod(0o640),
-    lambda one, _: os.truncate(one, 100),
-    lambda one, _: one.write_bytes(b"q" * 100_000),
-    lambda one, _: one.read_bytes(),
-    lambda one, _: os.setxattr(one, "user.k", b"v"),
-]
-
-
 def test_the_number_stays_through_a_copy_and_the_next_mount(stack: Stack) -> None:
     make_kinds(stack.lower)
 
@@ -394,95 +246,6 @@ def test_the_number_stays_through_a_copy_and_the_next_mount(stack: Stack) -> Non
         assert (mnt / "moved").stat().st_ino == before["plain"]
 
 
-def test_names_of_a_hard_linked_lower_file_stay_together(stack: Stack) -> None:
-    write(stack.lower / "dir/one", "old")
-    (stack.lower / "dir/two").hardlink_to(stack.lower / "dir/one")
-    (stack.lower / "dir/three").hardlink_to(stack.lower / "dir/one")
-
-    def shown(mnt: Path) -> set[tuple[str, int, int]]:
-        paths = [mnt / "dir" / name for name in ("one", "two", "three")]
-        return {(p.read_text(), p.stat().st_ino, p.stat().st_nlink) for p in paths}
-
-    with stack.mounted() as mnt:
-        ((_, ino, nlink),) = shown(mnt)
-        assert nlink == 3
-        (mnt / "dir/two").write_text("new")
-        assert shown(mnt) == {("new", ino, 3)}
-    with stack.mounted() as mnt:
-        assert shown(mnt) == {("new", ino, 3)}
-        (mnt / "dir/one").unlink()
-        assert (mnt / "dir/two").stat().st_nlink == 2
-        assert (mnt / "dir/three").read_text() == "new"
-
-
-def linked_across(stack: Stack) -> None:
-    """One lower file, with a name in each of two directories."""
-    write(stack.lower / "d1/f", "old")
-    (stack.lower / "d2").mkdir()
-    (stack.lower / "d2/g").hardlink_to(stack.lower / "d1/f")
-
-
-def test_a_name_in_a_directory_nobody_looked_into_belongs_to_it_too(stack: Stack) -> None:
-    linked_across(stack)
-    with stack.mounted() as mnt:
-        (mnt / "d1/f").write_text("new")
-    with stack.mounted() as mnt:
-        # Looked at first in this mount, before the name that was written through.
-        assert (mnt / "d2/g").read_text() == "new"
-        assert (mnt / "d1/f").read_text() == "new"
-        assert (mnt / "d1/f").stat().st_ino == (mnt / "d2/g").stat().st_ino
-        assert (mnt / "d1/f").stat().st_nlink == 2
-
-
-ORDERS = list(itertools.permutations(("a/one", "b/two", "c/three")))
-
-
-@pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_names_in_three_directories_are_counted(stack: Stack, order: tuple[str, ...]) -> None:
-    """In whatever order they are looked at, in this mount and the next ones."""
-    write(stack.lower / order[0], "old")
-    for name in order[1:]:
-        (stack.lower / name).parent.mkdir()
-        (stack.lower / name).hardlink_to(stack.lower / order[0])
-
-    def shown(mnt: Path, *names: str) -> set[tuple[int, str]]:
-        return {((mnt / name).stat().st_nlink, (mnt / name).read_text()) for name in names}
-
-    with stack.mounted() as mnt:
-        (mnt / order[0]).write_text("new")
-        assert shown(mnt, order[0]) == {(3, "new")}
-    with stack.mounted() as mnt:
-        assert shown(mnt, *reversed(order)) == {(3, "new")}
-    with stack.mounted() as mnt:
-        assert shown(mnt, *order) == {(3, "new")}
-        (mnt / order[1]).unlink()
-        assert shown(mnt, order[0], order[2]) == {(2, "new")}
-        run("rm", "-r", (mnt / order[2]).parent)
-        assert shown(mnt, order[0]) == {(1, "new")}
-    with stack.mounted() as mnt:
-        assert shown(mnt, order[0]) == {(1, "new")}
-        (mnt / order[0]).unlink()
-    assert list((stack.work / "index").iterdir()) == []
-
-
-def test_writing_through_each_name_in_a_mount_of_its_own(stack: Stack) -> None:
-    linked_across(stack)
-    for name in ("d1/f", "d2/g", "d1/f"):
-        with stack.mounted() as mnt:
-            (mnt / name).write_text(f"through {name}")
-        with stack.mounted() as mnt:
-            shown = [(mnt / each).read_text() for each in ("d2/g", "d1/f")]
-            assert shown == [f"through {name}"] * 2
-
-
-def test_what_the_kernel_forgot_is_still_one_file(stack: Stack) -> None:
-    linked_across(stack)
-    with stack.mounted() as mnt:
-        (mnt / "d1/f").write_text("new")
-        Path("/proc/sys/vm/drop_caches").write_text("2")
-        assert (mnt / "d2/g").read_text() == "new"
-
-
 @pytest.mark.parametrize("how", ["setgid", "default-list"])
 def test_a_work_directory_hands_nothing_to_what_is_drafted_in_it(stack: Stack, how: str) -> None:
     write(stack.lower / "dir/file", "old")
@@ -496,22 +259,6 @@ def test_a_work_directory_hands_nothing_to_what_is_drafted_in_it(stack: Stack, h
         (mnt / "dir/again").hardlink_to(mnt / "dir/file")
         (mnt / "dir/again").unlink()
         assert_same(before, snapshot(mnt), but=frozenset({"mtime_ns"}))
-
-
-def test_removing_a_name_of_a_hard_linked_lower_file(stack: Stack) -> None:
-    write(stack.lower / "one", "old")
-    (stack.lower / "two").hardlink_to(stack.lower / "one")
-    with stack.mounted() as mnt:
-        assert (mnt / "two").stat().st_nlink == 2
-        (mnt / "one").unlink()
-        assert (mnt / "two").stat().st_nlink == 1
-        (mnt / "two").write_text("new")
-        assert (mnt / "two").stat().st_nlink == 1
-        assert not (mnt / "one").exists()
-        (mnt / "one").touch()
-        assert (mnt / "one").stat().st_ino != (mnt / "two").stat().st_ino
-    with stack.mounted() as mnt:
-        assert ((mnt / "one").read_text(), (mnt / "two").read_text()) == ("", "new")
 
 
 def test_a_full_disk_leaves_the_lower_file_as_it_is(stack: Stack) -> None:

@@ -1,12 +1,8 @@
 """Names: making, linking, moving and removing files of a union."""
 
-import errno
 import os
-import random
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,26 +13,10 @@ from overlayfs.linux.files import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     RENAME_WHITEOUT,
-    renameat2,
 )
+from tests.support.callers import outcome, rename
 from tests.support.tree import assert_same, names, snapshot
 from tests.support.union import Stack, is_whiteout, opaque, run, whiteout, write
-
-AT_FDCWD = -100
-
-
-def outcome(act: Callable[[], object]) -> str:
-    """What came of *act*: the name of its errno, or ``done``."""
-    try:
-        act()
-    except OSError as exc:
-        return errno.errorcode[exc.errno or 0]
-    return "done"
-
-
-def rename(old: Path, new: Path, flags: int = 0) -> None:
-    renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags)
-
 
 # -- the matrix --------------------------------------------------------------------------
 
@@ -313,190 +293,3 @@ def test_links_that_cannot_be(stack: Stack) -> None:
         assert outcome(lambda: os.link(path, "new", src_dir_fd=top, dst_dir_fd=top)) == "ENOENT"
         os.close(top)
         os.close(fd)
-
-
-# -- open and unlinked ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR], ids=["for-reading", "for-writing"])
-@pytest.mark.parametrize("where", ["lower", "upper"])
-def test_an_unlinked_file_lives_as_long_as_it_is_open(stack: Stack, where: str, flags: int) -> None:
-    write(stack.base / where.replace("lower", "lower1") / "file", "text")
-    with stack.mounted() as mnt:
-        fd = os.open(mnt / "file", flags)
-        number = os.fstat(fd).st_ino
-        (mnt / "file").unlink()
-        write(mnt / "file", "another")
-        assert (os.fstat(fd).st_nlink, os.fstat(fd).st_ino) == (0, number)
-        assert os.pread(fd, 100, 0) == b"text"
-        os.fchmod(fd, 0o4711)
-        os.fchown(fd, 1, 2)
-        os.fchmod(fd, 0o4711)
-        os.utime(fd, ns=(5, 7))
-        os.setxattr(fd, "user.note", b"unlinked")
-        found = os.fstat(fd)
-        assert (found.st_mode, found.st_uid, found.st_gid) == (0o104711, 1, 2)
-        assert (found.st_mtime_ns, found.st_nlink) == (7, 0)
-        assert os.getxattr(fd, "user.note") == b"unlinked"
-        assert os.pread(fd, 100, 0) == b"text"
-        if flags == os.O_RDWR:
-            os.pwrite(fd, b"TE", 0)
-            os.ftruncate(fd, 3)
-            assert os.pread(fd, 100, 0) == b"TEx"
-            os.fsync(fd)
-        os.close(fd)
-        assert (mnt / "file").read_text() == "another"
-        assert list((stack.work / "work").iterdir()) == []
-
-
-def test_a_removed_directory_lives_as_long_as_it_is_open(stack: Stack) -> None:
-    (stack.lower / "dir").mkdir()
-    with stack.mounted() as mnt:
-        fd = os.open(mnt / "dir", os.O_RDONLY)
-        (mnt / "dir").rmdir()
-        assert os.fstat(fd).st_nlink == 0
-        assert os.listdir(fd) == []  # noqa: PTH208 - a descriptor
-        assert outcome(lambda: os.mkdir("sub", dir_fd=fd)) == "ENOENT"
-        os.close(fd)
-
-
-@pytest.mark.parametrize("how", ["rename", "rename-exchange-unlink"])
-def test_a_replaced_file_lives_as_long_as_it_is_open(stack: Stack, how: str) -> None:
-    write(stack.lower / "file", "old")
-    with stack.mounted() as mnt:
-        write(mnt / "new", "new")
-        with (mnt / "file").open() as file:
-            if how == "rename":
-                (mnt / "new").rename(mnt / "file")
-            else:
-                rename(mnt / "new", mnt / "file", RENAME_EXCHANGE)
-                (mnt / "new").unlink()
-            assert os.fstat(file.fileno()).st_nlink == 0
-            assert file.read() == "old"
-        assert (mnt / "file").read_text() == "new"
-
-
-def test_a_temporary_file_without_a_name(stack: Stack) -> None:
-    """O_TMPFILE is refused in the way that programs know how to cope with."""
-    with stack.mounted() as mnt:
-        assert outcome(lambda: os.open(mnt, os.O_TMPFILE | os.O_RDWR)) == "ENOTSUP"
-
-
-# -- many ----------------------------------------------------------------------------------
-
-
-def test_rm_removes_thousands_of_files(stack: Stack) -> None:
-    for number in range(1500):
-        write(stack.lower / f"dir/lower{number}")
-    with stack.mounted() as mnt:
-        for number in range(1500):
-            (mnt / f"dir/upper{number}").touch()
-        run("rm", "-rf", mnt / "dir")
-        assert names(mnt) == []
-    assert is_whiteout(stack.upper / "dir")
-    assert list((stack.work / "work").iterdir()) == []
-
-
-WORKER = """
-import os, random, sys
-from pathlib import Path
-
-top, seed = Path(sys.argv[1]), int(sys.argv[2])
-chance = random.Random(seed)
-mine = {}  # what this process knows: its own names, with their contents
-for step in range(250):
-    folder = f"shared{chance.randrange(3)}"
-    name = f"{folder}/{seed}-{chance.randrange(12)}"
-    path = top / name
-    match chance.randrange(7):
-        case 0 | 1:
-            path.write_text(f"{seed} {step}")
-            mine[name] = f"{seed} {step}"
-        case 2 if name in mine:
-            path.unlink()
-            del mine[name]
-        case 3 if name in mine:
-            other = f"shared{chance.randrange(3)}/{seed}-{chance.randrange(12)}"
-            path.rename(top / other)
-            mine[other] = mine.pop(name)
-        case 4 if name in mine:
-            with path.open("a") as file:
-                file.write(" more")
-            mine[name] += " more"
-        case 5:
-            # A file of the lower layer that all processes write to, a byte of its own each.
-            with (top / "lower/common").open("r+b", buffering=0) as file:
-                file.seek(seed)
-                file.write(bytes([65 + seed]))
-        case 6:
-            assert set(mine) >= {
-                f"{each}/{entry}"
-                for each in ("shared0", "shared1", "shared2")
-                for entry in os.listdir(top / each)
-                if entry.startswith(f"{seed}-") and not entry.endswith("lower")
-            }
-for name, text in mine.items():
-    assert (top / name).read_text() == text, name
-    print(name, text, sep="=")
-"""
-
-
-def test_several_processes_at_work_in_the_same_directories(stack: Stack) -> None:
-    workers = 4
-    (stack.lower / "lower").mkdir()
-    write(stack.lower / "lower/common", "." * 100_000)
-    for number in range(3):
-        for seed in range(workers):
-            write(stack.lower / f"shared{number}/{seed}-lower", "lower")
-    with stack.mounted() as mnt:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER, mnt, str(seed)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for seed in range(workers)
-        ]
-        said = [process.communicate()[0] for process in processes]
-        assert [process.returncode for process in processes] == [0] * workers, said
-        expected = dict(line.split("=") for words in said for line in words.splitlines())
-        for number in range(3):
-            for seed in range(workers):
-                expected[f"shared{number}/{seed}-lower"] = "lower"
-
-        def shown() -> dict[str, str]:
-            return {str(path.relative_to(mnt)): path.read_text() for path in mnt.glob("shared*/*")}
-
-        assert shown() == expected
-        assert (mnt / "lower/common").read_bytes()[:5] in {b"ABCD.", b"ABCD"}
-        before = snapshot(mnt)
-    with stack.mounted() as mnt:
-        assert shown() == expected
-        assert_same(before, snapshot(mnt))
-
-
-def test_random_names_leave_no_descriptor_and_no_draft(stack: Stack) -> None:
-    chance = random.Random(7)
-    for number in range(20):
-        write(stack.lower / f"d{number % 4}/f{number}")
-    daemon = stack.start()
-    try:
-        mnt = stack.mountpoint
-
-        def stir(rounds: int) -> None:
-            for _ in range(rounds):
-                one, two = (
-                    mnt / f"d{chance.randrange(4)}/f{chance.randrange(20)}" for _ in range(2)
-                )
-                outcome(chance.choice([one.touch, one.unlink, partial(one.rename, two)]))
-
-        stir(200)
-        before = daemon.descriptors()
-        stir(600)
-        assert daemon.descriptors() <= before
-        assert list((stack.work / "work").iterdir()) == []
-        daemon.unmount()
-    finally:
-        if daemon.process.poll() is None:
-            daemon.abandon()

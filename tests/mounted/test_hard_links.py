@@ -1,0 +1,113 @@
+"""Hard links of lower files: one file, whichever of its names is written through, and when."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.support.union import Stack, run, write
+
+
+def test_names_of_a_hard_linked_lower_file_stay_together(stack: Stack) -> None:
+    write(stack.lower / "dir/one", "old")
+    (stack.lower / "dir/two").hardlink_to(stack.lower / "dir/one")
+    (stack.lower / "dir/three").hardlink_to(stack.lower / "dir/one")
+
+    def shown(mnt: Path) -> set[tuple[str, int, int]]:
+        paths = [mnt / "dir" / name for name in ("one", "two", "three")]
+        return {(p.read_text(), p.stat().st_ino, p.stat().st_nlink) for p in paths}
+
+    with stack.mounted() as mnt:
+        ((_, ino, nlink),) = shown(mnt)
+        assert nlink == 3
+        (mnt / "dir/two").write_text("new")
+        assert shown(mnt) == {("new", ino, 3)}
+    with stack.mounted() as mnt:
+        assert shown(mnt) == {("new", ino, 3)}
+        (mnt / "dir/one").unlink()
+        assert (mnt / "dir/two").stat().st_nlink == 2
+        assert (mnt / "dir/three").read_text() == "new"
+
+
+def linked_across(stack: Stack) -> None:
+    """One lower file, with a name in each of two directories."""
+    write(stack.lower / "d1/f", "old")
+    (stack.lower / "d2").mkdir()
+    (stack.lower / "d2/g").hardlink_to(stack.lower / "d1/f")
+
+
+def test_a_name_in_a_directory_nobody_looked_into_belongs_to_it_too(stack: Stack) -> None:
+    linked_across(stack)
+    with stack.mounted() as mnt:
+        (mnt / "d1/f").write_text("new")
+    with stack.mounted() as mnt:
+        # Looked at first in this mount, before the name that was written through.
+        assert (mnt / "d2/g").read_text() == "new"
+        assert (mnt / "d1/f").read_text() == "new"
+        assert (mnt / "d1/f").stat().st_ino == (mnt / "d2/g").stat().st_ino
+        assert (mnt / "d1/f").stat().st_nlink == 2
+
+
+ORDERS = list(itertools.permutations(("a/one", "b/two", "c/three")))
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+def test_names_in_three_directories_are_counted(stack: Stack, order: tuple[str, ...]) -> None:
+    """In whatever order they are looked at, in this mount and the next ones."""
+    write(stack.lower / order[0], "old")
+    for name in order[1:]:
+        (stack.lower / name).parent.mkdir()
+        (stack.lower / name).hardlink_to(stack.lower / order[0])
+
+    def shown(mnt: Path, *names: str) -> set[tuple[int, str]]:
+        return {((mnt / name).stat().st_nlink, (mnt / name).read_text()) for name in names}
+
+    with stack.mounted() as mnt:
+        (mnt / order[0]).write_text("new")
+        assert shown(mnt, order[0]) == {(3, "new")}
+    with stack.mounted() as mnt:
+        assert shown(mnt, *reversed(order)) == {(3, "new")}
+    with stack.mounted() as mnt:
+        assert shown(mnt, *order) == {(3, "new")}
+        (mnt / order[1]).unlink()
+        assert shown(mnt, order[0], order[2]) == {(2, "new")}
+        run("rm", "-r", (mnt / order[2]).parent)
+        assert shown(mnt, order[0]) == {(1, "new")}
+    with stack.mounted() as mnt:
+        assert shown(mnt, order[0]) == {(1, "new")}
+        (mnt / order[0]).unlink()
+    assert list((stack.work / "index").iterdir()) == []
+
+
+def test_writing_through_each_name_in_a_mount_of_its_own(stack: Stack) -> None:
+    linked_across(stack)
+    for name in ("d1/f", "d2/g", "d1/f"):
+        with stack.mounted() as mnt:
+            (mnt / name).write_text(f"through {name}")
+        with stack.mounted() as mnt:
+            shown = [(mnt / each).read_text() for each in ("d2/g", "d1/f")]
+            assert shown == [f"through {name}"] * 2
+
+
+def test_what_the_kernel_forgot_is_still_one_file(stack: Stack) -> None:
+    linked_across(stack)
+    with stack.mounted() as mnt:
+        (mnt / "d1/f").write_text("new")
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+        assert (mnt / "d2/g").read_text() == "new"
+
+
+def test_removing_a_name_of_a_hard_linked_lower_file(stack: Stack) -> None:
+    write(stack.lower / "one", "old")
+    (stack.lower / "two").hardlink_to(stack.lower / "one")
+    with stack.mounted() as mnt:
+        assert (mnt / "two").stat().st_nlink == 2
+        (mnt / "one").unlink()
+        assert (mnt / "two").stat().st_nlink == 1
+        (mnt / "two").write_text("new")
+        assert (mnt / "two").stat().st_nlink == 1
+        assert not (mnt / "one").exists()
+        (mnt / "one").touch()
+        assert (mnt / "one").stat().st_ino != (mnt / "two").stat().st_ino
+    with stack.mounted() as mnt:
+        assert ((mnt / "one").read_text(), (mnt / "two").read_text()) == ("", "new")
