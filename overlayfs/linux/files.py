@@ -87,7 +87,7 @@ def _copy_bytes(source: int, target: int, start: int, end: int) -> None:
         at += os.pwrite(target, data, at)
 
 
-def pwrite_all(fd: int, data: bytes, offset: int) -> int:
+def write_at(fd: int, data: bytes, offset: int) -> int:
     """Write *data* at *offset*; how much of it was written.
 
     pwrite(2) may write less at a time.  An error is raised when nothing was written, as

@@ -10,7 +10,7 @@ import stat
 
 import trio
 
-from overlayfs.linux.files import pwrite_all
+from overlayfs.linux.files import write_at
 from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.node import Node
 from overlayfs.tree.tree import Tree
@@ -105,7 +105,7 @@ class Files:
 
     def write(self, node: Node, offset: int, data: bytes) -> int:
         """Write all of *data* at *offset*."""
-        done = pwrite_all(node.fd, data, offset)
+        done = write_at(node.fd, data, offset)
         node.changed()
         if node.xattrs:
             node.xattrs = None  # a write drops security.capability

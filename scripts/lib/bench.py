@@ -2,7 +2,9 @@
 
 Each way is run in turn, round after round, on the same machine and the same files; the
 median of the rounds is shown. The image files are in the page cache, and what an earlier
-measurement has written is synced to disk before the next one begins.
+measurement has written is synced to disk before the next one begins. Nothing is deleted
+before the last round has ended, since a file system that frees space (and tells the disk so)
+is slow for many seconds afterwards: a round takes about seven times the size of the image.
 """
 
 import argparse
@@ -32,117 +34,84 @@ class Way:
     tool: str
     form: str
     state: str
-    before: Callable[[], object]
     timed: Callable[[], object]
     after: Callable[[], object]
 
 
 class Bench:
-    """The tools, their storage below one directory."""
+    """One round: the tools, with storage of their own below *folder*."""
 
-    def __init__(self, work: Path) -> None:
-        self.work = work
-        self.root = work / "root"
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.store = work / "store"
-        self.bundle = work / "bundle"
-        self.storage = work / "podman"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "root"
+        self.root.mkdir(parents=True)
+        self.storages: list[Path] = []
 
     def ways(self, image: Image) -> Iterator[Way]:
         """What is compared, in the order of each round."""
-        forms = {"OCI, gzip": image.oci_archive, "docker-archive": image.docker_archive}
-        for form, file in forms.items():
-            yield from self._pyoverlay(form, file)
-            yield from self._podman(form, file)
+        yield from self._pyoverlay("OCI, gzip", image.oci_archive, self.folder / "store-oci")
+        yield from self._podman("OCI, gzip", image.oci_archive, self.folder / "podman-oci")
+        yield from self._pyoverlay(
+            "docker-archive", image.docker_archive, self.folder / "store-docker"
+        )
+        yield from self._podman(
+            "docker-archive", image.docker_archive, self.folder / "podman-docker"
+        )
         yield Way(
             *("umoci unpack", "OCI, gzip", COLD),
-            before=self._forget_bundle,
-            timed=lambda: self._umoci(image.layout),
-            after=self._forget_bundle,
+            timed=lambda: self._umoci(image.layout, self.folder / "bundle"),
+            after=lambda: None,
         )
 
-    def _pyoverlay(self, form: str, file: Path) -> Iterator[Way]:
-        def mount(source: str | Path) -> None:
-            self._run("pyoverlay", "mount", "--root", self.store, source, self.root)
+    def _pyoverlay(self, form: str, file: Path, store: Path) -> Iterator[Way]:
+        def mount() -> None:
+            run("pyoverlay", "mount", "--root", store, file, self.root)
             self._ls(self.root)
 
         def unmount() -> None:
-            self._run("pyoverlay", "umount", "--root", self.store, self.root)
+            run("pyoverlay", "umount", "--root", store, self.root)
 
-        yield Way(
-            *("pyoverlay mount", form, COLD),
-            before=self._forget_store,
-            timed=lambda: mount(file),
-            after=unmount,
-        )
-        yield Way(
-            *("pyoverlay mount", form, WARM),
-            before=lambda: None,
-            timed=lambda: mount(file),
-            after=unmount,
-        )
+        yield Way(*("pyoverlay mount", form, COLD), timed=mount, after=unmount)
+        yield Way(*("pyoverlay mount", form, WARM), timed=mount, after=unmount)
 
-    def _podman(self, form: str, file: Path) -> Iterator[Way]:
+    def _podman(self, form: str, file: Path, storage: Path) -> Iterator[Way]:
+        def podman(*arguments: str | Path) -> str:
+            return run(
+                *("podman", f"--root={storage}/root", f"--runroot={storage}/run"),
+                *("--storage-driver=overlay", *arguments),
+            )
+
         def mount() -> None:
-            merged = self._podman_run("image", "mount", "image:latest").strip()
-            self._ls(Path(merged))
+            self._ls(Path(podman("image", "mount", "image:latest").strip()))
 
         def load_and_mount() -> None:
-            self._podman_run("load", "--quiet", "--input", str(file))
+            podman("load", "--quiet", "--input", file)
             mount()
 
         def unmount() -> None:
-            self._podman_run("image", "unmount", "--all")
+            podman("image", "unmount", "--all")
 
-        yield Way(
-            *("podman load + image mount", form, COLD),
-            before=self._forget_podman,
-            timed=load_and_mount,
-            after=unmount,
-        )
-        yield Way(
-            *("podman image mount", form, WARM), before=lambda: None, timed=mount, after=unmount
-        )
+        self.storages.append(storage)
+        yield Way(*("podman load + image mount", form, COLD), timed=load_and_mount, after=unmount)
+        yield Way(*("podman image mount", form, WARM), timed=mount, after=unmount)
 
-    def _umoci(self, layout: Path) -> None:
-        self._run("umoci", "unpack", "--image", f"{layout}:image", self.bundle)
-        self._ls(self.bundle / "rootfs")
-
-    def _podman_run(self, *arguments: str) -> str:
-        return run(
-            *("podman", f"--root={self.storage}/root", f"--runroot={self.storage}/run"),
-            *("--storage-driver=overlay", *arguments),
-        )
+    def _umoci(self, layout: Path, bundle: Path) -> None:
+        run("umoci", "unpack", "--image", f"{layout}:image", bundle)
+        self._ls(bundle / "rootfs")
 
     def _ls(self, folder: Path) -> None:
         assert run("ls", folder).split(), f"{folder} is empty"
 
-    def _run(self, *command: str | Path) -> None:
-        run(*command)
-
-    def _forget_store(self) -> None:
-        shutil.rmtree(self.store, ignore_errors=True)
-
-    def _forget_bundle(self) -> None:
-        shutil.rmtree(self.bundle, ignore_errors=True)
-
-    def _forget_podman(self) -> None:
-        if self.storage.exists():
-            self._podman_run("rmi", "--all", "--force")
-            overlay = self.storage / "root/overlay"
-            subprocess.run(["umount", overlay], check=False, capture_output=True)
-            shutil.rmtree(self.storage)
-
     def forget(self) -> None:
-        """Removes all but the images."""
-        self._forget_store()
-        self._forget_bundle()
-        self._forget_podman()
+        """Removes all of the round."""
+        for storage in self.storages:
+            # podman leaves a mount of the directory on itself.
+            subprocess.run(["umount", storage / "root/overlay"], check=False, capture_output=True)
+        shutil.rmtree(self.folder)
 
 
 def measure(way: Way) -> float:
     """Seconds for what is timed."""
-    way.before()
     os.sync()
     started = time.perf_counter()
     way.timed()
@@ -163,7 +132,7 @@ def machine(work: Path) -> dict[str, Any]:
         "file_system": file_system,
         "python": platform.python_version(),
         "tools": [run(tool, "--version").strip() for tool in ("pyoverlay", "umoci", "podman")],
-        "page_cache": "image files cached; earlier writes synced before each measurement",
+        "page_cache": "image files cached; earlier writes synced before each measurement, nothing deleted",
     }
 
 
@@ -214,23 +183,26 @@ def main() -> None:
         sys.exit("scripts/bench: podman's native overlay and owners need root: run it with sudo")
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(work)
     results = []
     for image in images(work):
-        ways = list(bench.ways(image))
         for file in (image.oci_archive, image.docker_archive):
             subprocess.run(["cat", file], stdout=subprocess.DEVNULL, check=True)
-        seconds: list[list[float]] = [[] for _ in ways]
-        for number in range(options.rounds):
-            for way, found in zip(ways, seconds, strict=True):
-                found.append(measure(way))
+        shutil.rmtree(work / "rounds", ignore_errors=True)
+        benches = [Bench(work / "rounds" / str(number)) for number in range(options.rounds)]
+        rounds = [list(bench.ways(image)) for bench in benches]
+        seconds: list[list[float]] = []
+        for number, ways in enumerate(rounds, start=1):
+            seconds.append([])
+            for way in ways:
+                seconds[-1].append(measure(way))
                 print(
-                    f"{image.name} {number + 1}/{options.rounds}: {way.tool}, {way.form}, "
-                    f"{way.state}: {found[-1]:.2f} s",
+                    f"{image.name} {number}/{options.rounds}: {way.tool}, {way.form}, "
+                    f"{way.state}: {seconds[-1][-1]:.2f} s",
                     file=sys.stderr,
                 )
-        bench.forget()
-        for way, found in zip(ways, seconds, strict=True):
+        for bench in benches:
+            bench.forget()
+        for way, found in zip(rounds[0], zip(*seconds, strict=True), strict=True):
             results.append(
                 {
                     "image": image.name,

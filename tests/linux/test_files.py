@@ -113,14 +113,14 @@ def test_a_full_disk_is_an_error(tmp_path: Path, needs_root: None) -> None:
 
 LIMITED_WRITES = """
 import errno, os, resource, signal, sys
-from overlayfs.linux.files import pwrite_all
+from overlayfs.linux.files import write_at
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
-print(pwrite_all(fd, bytes(9000), 0), os.fstat(fd).st_size)
+print(write_at(fd, bytes(9000), 0), os.fstat(fd).st_size)
 try:
-    pwrite_all(fd, bytes(3000), 6000)
+    write_at(fd, bytes(3000), 6000)
 except OSError as exc:
     print(errno.errorcode[exc.errno])
 """
