@@ -132,7 +132,7 @@ def machine(work: Path) -> dict[str, Any]:
         "file_system": file_system,
         "python": platform.python_version(),
         "tools": [run(tool, "--version").strip() for tool in ("pyoverlay", "umoci", "podman")],
-        "page_cache": "image files cached; earlier writes synced before each measurement, nothing deleted",
+        "page_cache": "image files cached; earlier writes synced before each measurement",
     }
 
 
