@@ -1,20 +1,25 @@
-"""A stack of directories becomes a mounted file system."""
+"""A stack of directories becomes a mounted file system.
+
+The event loop and pyfuse3 take a tenth of a second to import, so only what serves does.
+"""
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from overlayfs.errors import MountFailed
-from overlayfs.fuse.session import serve as serve_fuse
 from overlayfs.layers.lower import Layer, Links
 from overlayfs.layers.upper import Birth, Upper, bare
 from overlayfs.linux import fds
 from overlayfs.linux.namespaces import is_root
-from overlayfs.tree.filesystem import Filesystem
 from overlayfs.tree.tree import UPPER_NUMBER, Tree
 from overlayfs.union.attrs import Kind
 from overlayfs.union.names import Format
+
+if TYPE_CHECKING:
+    from overlayfs.tree.filesystem import Filesystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,10 @@ class Stack:
                     hint="choose a mount point outside of it",
                 )
 
-    def open(self) -> Filesystem:
+    def open(self) -> "Filesystem":
         """The live file system, with everything opened that it will read."""
+        from overlayfs.tree.filesystem import Filesystem
+
         # The base is number 1, whatever is stacked on it.
         count = len(self.lowers)
         try:
@@ -97,6 +104,8 @@ def serve(
 
     *options* are those of fuse(8).  *aside* runs in a thread meanwhile.  Raises MountFailed.
     """
+    from overlayfs.fuse.session import serve as serve_fuse
+
     os.umask(0)
     filesystem = stack.open()
     try:

@@ -5,7 +5,7 @@ import binascii
 import re
 import struct
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 from urllib.parse import unquote_to_bytes
 from zlib import adler32
@@ -51,6 +51,22 @@ class Member(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        return cls._usual(buf, encoding, errors) or cls._checked(
+            buf, lambda: super(Member, cls).frombuf(buf, encoding, errors)
+        )
+
+    @classmethod
+    def _frombuf(
+        cls, buf: bytes | bytearray, encoding: str, errors: str, *, dircheck: bool = True
+    ) -> Self:
+        # Newer tarfiles, and older ones with security fixes, read headers by this instead.
+        return cls._usual(buf, encoding, errors) or cls._checked(
+            buf,
+            lambda: super(Member, cls)._frombuf(buf, encoding, errors, dircheck=dircheck),  # type: ignore[misc]
+        )
+
+    @classmethod
+    def _usual(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self | None:
         if len(buf) == tarfile.BLOCKSIZE and buf[156:157] in _PLAIN:
             (name, mode, e1, uid, e2, gid, e3, size, e4, mtime, e5, chksum, kind, link, prefix) = (
                 _HEADER.unpack(buf)
@@ -79,10 +95,14 @@ class Member(tarfile.TarInfo):
                     return obj
             except ValueError:
                 pass  # numbers in base 256, or padded in some way of their own
+        return None
+
+    @classmethod
+    def _checked(cls, buf: bytes | bytearray, read: Callable[[], Self]) -> Self:
         if buf and len(buf) != tarfile.BLOCKSIZE:
             raise tarfile.ReadError("it ends within a header")
         try:
-            return super().frombuf(buf, encoding, errors)
+            return read()
         except tarfile.HeaderError as exc:
             if buf and buf.count(0) != tarfile.BLOCKSIZE:
                 raise tarfile.ReadError(f"damaged header ({exc})") from exc

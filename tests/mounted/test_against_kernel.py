@@ -128,8 +128,8 @@ from tests.support.tree import differences
 base, seed, lowers = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 mnt = base / "ours/mnt"
 os.setgroups([])
-os.setresgid(1000, 1000, 1000)
-os.setresuid(1000, 1000, 1000)
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
 ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: /proc/self belongs to the user then
 os.umask(0o022)
 
@@ -151,10 +151,10 @@ def unmount():
 mount()
 chance = random.Random(seed)
 answers = [apply(mnt, operation) for operation in operations(chance, STEPS, PLAIN)]
-live = timeless(mnt, owner=1000)
+live = timeless(mnt, owner=65534)
 unmount()
 mount()
-again = timeless(mnt, owner=1000)
+again = timeless(mnt, owner=65534)
 unmount()
 told = {"answers": answers, "tree": texts(live), "remount": differences(live, again)}
 print(json.dumps(told))
@@ -173,7 +173,7 @@ def test_random_changes_by_a_plain_user(
     for folder in (*tmp_path.parents, tmp_path):
         if folder.is_relative_to("/tmp/") and folder != Path("/tmp"):
             folder.chmod(folder.stat().st_mode | 0o011)
-    run("chown", "-R", "-h", "1000:1000", stack.base)
+    run("chown", "-R", "-h", "65534:65534", stack.base)
     node = tmp_path / "fuse"
     os.mknod(node, stat.S_IFCHR, Path("/dev/fuse").stat().st_rdev)
     node.chmod(0o666)
