@@ -119,6 +119,7 @@ def texts(tree: Tree) -> dict[str, str]:
 AS_A_USER = """
 import ctypes, fcntl, json, os, random, subprocess, sys
 import encodings.idna, runpy  # what is imported late must lie where the user may read
+import overlayfs.fuse.session
 from overlayfs.cli import mountprogram
 from pathlib import Path
 from tests.mounted.test_against_kernel import PLAIN, STEPS, texts
