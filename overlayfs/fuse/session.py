@@ -20,6 +20,11 @@ log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    """Not that somebody did not wait for an answer, which the kernel says with ENOENT."""
+    return not record.getMessage().endswith("fuse_reply_* failed with No such file or directory")
+
+
 def serve(
     filesystem: Filesystem,
     mountpoint: Path,
@@ -36,6 +41,7 @@ def serve(
     tree and goes on serving those who still use it; a second signal ends that.  Raises
     MountFailed when the kernel or fusermount3 refuses.
     """
+    logging.getLogger("pyfuse3").addFilter(_is_worth_telling)
     try:
         operations = Operations(filesystem, ready, enable_acl="default_permissions" in options)
         pyfuse3.init(operations, str(mountpoint), set(options))
@@ -58,12 +64,20 @@ async def _serve(mountpoint: Path, aside: Callable[[], None] | None) -> None:
         nursery.start_soon(_unmount_on_signal, mountpoint)
         try:
             await pyfuse3.main()
-        except OSError as exc:
-            # The kernel hung up amid a request: fuse_dev_read() answers ENODEV once the
-            # file system is unmounted, and that is how every session ends.
-            if exc.errno != errno.ENODEV:
-                raise
+        except BaseExceptionGroup as group:
+            rest = group.split(_is_hanging_up)[1]
+            if rest is not None:
+                raise rest from None
         nursery.cancel_scope.cancel()
+
+
+def _is_hanging_up(exc: BaseException) -> bool:
+    """Whether a read of /dev/fuse found the file system unmounted.
+
+    fuse_dev_do_read() of the kernel answers ENODEV then, which libfuse takes for the end, or
+    ECONNABORTED when the last user let go amid a lazy unmount.
+    """
+    return isinstance(exc, OSError) and exc.errno in (errno.ENODEV, errno.ECONNABORTED)
 
 
 async def _run_aside(aside: Callable[[], None]) -> None:

@@ -95,6 +95,24 @@ def test_a_second_signal_ends_it_at_once(stack: Stack) -> None:
             os.close(fd)
 
 
+def test_a_severed_connection_ends_it(stack: Stack, tmp_path: Path) -> None:
+    """Whoever aborts the connection gets the daemon out of the way, and loses nothing written."""
+    control = tmp_path / "control"
+    control.mkdir()
+    run("mount", "-t", "fusectl", "none", control)
+    try:
+        with daemon_of(stack) as daemon:
+            write(stack.mountpoint / "file", "text")
+            number = os.minor(stack.mountpoint.stat().st_dev)
+            (control / f"{number}/abort").write_text("1")
+            assert daemon.wait() == 0
+            assert "Traceback" not in daemon.said()
+            run("umount", stack.mountpoint)
+    finally:
+        run("umount", control)
+    assert (stack.upper / "file").read_text() == "text"
+
+
 def test_umount_refuses_while_a_file_is_open(stack: Stack) -> None:
     with daemon_of(stack) as daemon:
         with (stack.mountpoint / "file").open("w"):

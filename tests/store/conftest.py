@@ -24,11 +24,16 @@ BASE = tar(
 UPPER = tar(file("etc/new", b"new"), file("etc/.wh.old"), link("linked", "bin"))
 
 
+def gzipped(data: bytes) -> bytes:
+    """*data* in gzip, the same whatever the time."""
+    return gzip.compress(data, mtime=0)
+
+
 def oci(
     path: Path,
     *layers: bytes,
     name: str | None = "app:1",
-    pack: Callable[[bytes], bytes] | None = gzip.compress,
+    pack: Callable[[bytes], bytes] | None = gzipped,
     suffix: str = "+gzip",
 ) -> Path:
     """An OCI layout at *path* with one image of *layers*, each packed by *pack*."""
