@@ -51,6 +51,19 @@ test "$(./program)" = compiled
 
 python3 -m venv /opt/environment
 /opt/environment/bin/python -m pip --version
+python3 - <<'WHEEL'
+import zipfile
+with zipfile.ZipFile("/tmp/local-1-py3-none-any.whl", "w") as wheel:
+    about = "local-1.dist-info"
+    wheel.writestr("local.py", "print('installed')")
+    wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: local\nVersion: 1\n")
+    kind = "Root-Is-Purelib: true\nTag: py3-none-any\n"
+    wheel.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\n{kind}")
+    wheel.writestr(f"{about}/RECORD", "")
+WHEEL
+/opt/environment/bin/python -m pip install -q --no-index /tmp/local-1-py3-none-any.whl
+test "$(/opt/environment/bin/python -m local)" = installed
+/opt/environment/bin/python -m pip uninstall -q -y local
 /opt/environment/bin/python -c \
     'import sqlite3; sqlite3.connect("/tmp/db").execute("create table t (x)")'
 
