@@ -59,7 +59,8 @@ class Member(tarfile.TarInfo):
     def _frombuf(
         cls, buf: bytes | bytearray, encoding: str, errors: str, *, dircheck: bool = True
     ) -> Self:
-        # Newer tarfiles, and older ones with security fixes, read headers by this instead.
+        # Newer tarfiles, and older ones with security fixes, read headers by this instead;
+        # typeshed does not know it.
         return cls._usual(buf, encoding, errors) or cls._checked(
             buf,
             lambda: super(Member, cls)._frombuf(buf, encoding, errors, dircheck=dircheck),  # type: ignore[misc]
