@@ -170,7 +170,7 @@ def _members(fd: int, label: str) -> Iterator[tarfile.TarInfo]:
                     raise InvalidImage(f"{label}: the tar ends too early")
                 reached = info.offset
                 # Or every header stays in memory; the stubs do not know the list.
-                tar.members.clear()  # type: ignore[attr-defined]  # not in typeshed
+                tar.members.clear()  # type: ignore[attr-defined]
                 yield info
             _ends_well(fd, tar.offset, label)
     except (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError) as exc:
