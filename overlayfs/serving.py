@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from overlayfs.errors import MountFailed
 from overlayfs.layers.lower import Layer, Links
+from overlayfs.layers.recognise import Writing, recognise
 from overlayfs.layers.upper import Birth, Upper, bare
 from overlayfs.linux import fds
 from overlayfs.linux.namespaces import is_root
@@ -28,6 +29,7 @@ class Stack:
 
     *work* goes with *upper*; both are made if they are missing.  *links* gives for a
     lower directory what ``layers.lower.Layer`` wants; it is called before anything is mounted.
+    With *foreign* the directories may be of other formats than *format*: each is looked at.
     """
 
     lowers: tuple[Path, ...]
@@ -35,6 +37,7 @@ class Stack:
     work: Path | None
     format: Format
     links: Callable[[Path], Links] = lambda lower: tuple
+    foreign: bool = False
 
     def check(self, mountpoint: Path) -> None:
         """Refuse what overlaps, so that no daemon waits for itself or changes what it reads.
@@ -65,13 +68,19 @@ class Stack:
         count = len(self.lowers)
         try:
             layers = [
-                Layer(path, self.format, count - above, self.links(path))
-                for above, path in enumerate(self.lowers)
+                self._open_lower(path, count - above) for above, path in enumerate(self.lowers)
             ]
             upper = self._open_upper(layers[0]) if self.upper else None
         except OSError as exc:
             raise MountFailed(f"{exc.filename}: {exc.strerror}") from exc
         return Filesystem(Tree(layers, upper, descriptors=fds.raise_limit() // 4))
+
+    def _open_lower(self, path: Path, number: int) -> Layer:
+        fmt, markers = self._writing(path)
+        return Layer(path, fmt, number, self.links(path), markers=markers)
+
+    def _writing(self, path: Path) -> Writing:
+        return recognise(path, self.format) if self.foreign else Writing(self.format, False)
 
     def _open_upper(self, top: Layer) -> Upper:
         assert self.upper is not None
@@ -79,7 +88,8 @@ class Stack:
         fresh = not self.upper.exists()
         self.upper.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        upper = Upper(self.upper, self.work, self.format, UPPER_NUMBER)
+        fmt, markers = self._writing(self.upper)
+        upper = Upper(self.upper, self.work, fmt, UPPER_NUMBER, markers=markers)
         if fresh:
             bare(upper.root)
             # The root that is seen has the attributes of the topmost directory.
@@ -115,8 +125,13 @@ def serve(
 
 
 def native_format() -> Format:
-    """The format of layer directories that others made for this user."""
-    return Format.KERNEL if is_root() else Format.USER
+    """The format in which this process can write most.
+
+    Root of a user namespace has real owners for the ids that are mapped.
+    """
+    if os.geteuid():
+        return Format.USER
+    return Format.KERNEL if is_root() else Format.USERXATTR
 
 
 def fuse_options(

@@ -116,7 +116,8 @@ def _mount(mountpoint: Path, options: list[str], *, foreground: bool) -> None:
             lowers=lowers,
             upper=_directory(given["upperdir"]) if writable else None,
             work=Path(_plain(given["workdir"])).absolute() if writable else None,
-            format=Format.USER if "userxattr" in given else native_format(),
+            format=Format.USERXATTR if "userxattr" in given else native_format(),
+            foreign=True,
         )
         where = mountpoint.resolve(strict=True)
     except OSError as exc:

@@ -50,7 +50,10 @@ class Inodes(ABC):
 
     @staticmethod
     def of(fmt: Format, beside: Path) -> "Inodes":
-        """The way of *fmt*; *beside* is the directory in which the layer directory lies."""
+        """The way of *fmt*; *beside* is the directory in which the layer directory lies.
+
+        Layers are unpacked in two formats only, KERNEL and USER.
+        """
         return KernelInodes(beside) if fmt is Format.KERNEL else UserInodes()
 
     @abstractmethod

@@ -9,7 +9,15 @@ from pathlib import Path
 from overlayfs.linux import fds, xattrs
 from overlayfs.union.attrs import Attrs, Kind
 from overlayfs.union.merge import Found, Listing
-from overlayfs.union.names import OVERRIDE_STAT, Format, decode_override
+from overlayfs.union.names import (
+    OLD_OVERRIDE_STAT,
+    OPAQUE_MARKER,
+    RESERVED_PREFIX,
+    WHITEOUT_PREFIX,
+    Format,
+    decode_override,
+    whiteout_target,
+)
 
 # Groups of paths, each the hard links of one file.
 Links = Callable[[], Iterable[tuple[bytes, ...]]]
@@ -26,20 +34,28 @@ class Layer:
     single name, so nothing outside can be reached.  Methods raise OSError.
     """
 
-    def __init__(self, path: Path, fmt: Format, number: int, links: Links = tuple) -> None:
+    def __init__(
+        self, path: Path, fmt: Format, number: int, links: Links = tuple, *, markers: bool = False
+    ) -> None:
         """Open *path*.
 
         *number* tells layers apart in inode numbers: 1 is the base.  *links* gives the
         groups of paths that are hard links of one file, where somebody knows; it is asked
-        when the first such file is to change.
+        when the first such file is to change.  With *markers* the layer is as it came out
+        of a tar: ``.wh.NAME`` hides NAME (image-spec, layer.md, "Whiteouts"), besides
+        what hides it in the format *fmt*.
         """
         self.path = path
         self._links = links
         self._groups: dict[bytes, tuple[bytes, ...]] | None = None
         self.format = fmt
+        self.markers = markers
         self.number = number
         self.root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self.root).st_dev
+        self._overrides: tuple[bytes, ...] = (fmt.override,) if fmt.override else ()
+        if fmt is Format.USER and xattrs.get(self.root, OLD_OVERRIDE_STAT) is not None:
+            self._overrides = (*self._overrides, OLD_OVERRIDE_STAT)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number} {self.path}>"
@@ -70,7 +86,33 @@ class Layer:
                 found = self._found(dir_fd, name, entry, by_attribute=by_attribute)
                 if found is not None:
                     entries[name] = found
-        return Listing(entries, marker == b"y")
+        opaque = marker == b"y"
+        if self.markers:
+            opaque = self._take_markers(entries) or opaque
+        return Listing(entries, opaque)
+
+    @staticmethod
+    def _take_markers(entries: dict[bytes, Found]) -> bool:
+        """Let the markers among *entries* be what they mean; whether one says opaque.
+
+        They hide what is in lower layers, never what the same layer has; a directory that
+        is marked shows that layer's part alone.
+        """
+        marks = [name for name in entries if name.startswith(WHITEOUT_PREFIX)]
+        for mark in marks:
+            del entries[mark]
+        for mark in marks:
+            if mark.startswith(RESERVED_PREFIX):
+                continue
+            hidden = whiteout_target(mark)
+            if not hidden:
+                continue
+            own = entries.get(hidden)
+            if own is None:
+                entries[hidden] = Found(None, 0)
+            elif own.kind is Kind.DIRECTORY:
+                entries[hidden] = own._replace(alone=True)
+        return OPAQUE_MARKER in marks
 
     def _found(
         self, dir_fd: int, name: bytes, entry: os.DirEntry[str], *, by_attribute: bool
@@ -81,10 +123,10 @@ class Layer:
             kind = Kind.SYMLINK
         elif entry.is_file(follow_symlinks=False):
             kind = Kind.FILE
-            if self.format is Format.USER:
-                override = xattrs.get(fds.beneath(dir_fd, name), OVERRIDE_STAT)
+            if self._overrides:
+                override = self._read_override(fds.beneath(dir_fd, name))
                 if override:
-                    kind = decode_override(override)[0] or kind
+                    kind = _decoded(override)[0] or kind
             if by_attribute and kind is Kind.FILE and self._whiteout(dir_fd, name):
                 return Found(None, 0)
         else:
@@ -105,7 +147,10 @@ class Layer:
 
     def is_opaque(self, dir_fd: int, name: bytes) -> bool:
         """Whether the directory *name* hides what is below it."""
-        return xattrs.get(fds.beneath(dir_fd, name), self.format.opaque) == b"y"
+        place = fds.beneath(dir_fd, name)
+        if xattrs.get(place, self.format.opaque) == b"y":
+            return True
+        return self.markers and os.path.lexists(place + b"/" + OPAQUE_MARKER)
 
     def attrs(self, dir_fd: int, name: bytes) -> Attrs:
         """What stat says of *name*, b"." for the directory itself."""
@@ -118,7 +163,7 @@ class Layer:
 
     def _guest(self, st: os.stat_result, place: xattrs.Place) -> Attrs:
         mode, uid, gid, rdev, size = st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_size
-        if self.format is Format.USER:
+        if self._overrides:
             mode, uid, gid, rdev, size = self._overridden(st, place)
         return Attrs(
             mode,
@@ -137,24 +182,31 @@ class Layer:
         self, st: os.stat_result, place: xattrs.Place
     ) -> tuple[int, int, int, int, int]:
         kind = Kind.of(st.st_mode)
-        if kind is Kind.SYMLINK:
+        if kind is Kind.SYMLINK and self.format is Format.USER:
             # A real one stands for root's own; others are kept as placeholders.
             return st.st_mode, 0, 0, 0, st.st_size
-        value = xattrs.get(place, OVERRIDE_STAT)
+        value = self._read_override(place)
         if value is None:
             return st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_size
-        named, bits, uid, gid, (major, minor) = decode_override(value)
+        named, bits, uid, gid, (major, minor) = _decoded(value)
         kind = named or kind
         bits = 0o777 if kind is Kind.SYMLINK else bits
         size = st.st_size if kind in (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK) else 0
         return kind.ifmt | bits, uid, gid, os.makedev(major, minor), size
+
+    def _read_override(self, place: xattrs.Place) -> bytes | None:
+        for name in self._overrides:
+            value = xattrs.get(place, name)
+            if value is not None:
+                return value
+        return None
 
     def readlink(self, dir_fd: int, name: bytes) -> bytes:
         """The target of the symbolic link *name*."""
         try:
             return os.readlink(name, dir_fd=dir_fd)
         except OSError as exc:
-            if exc.errno != errno.EINVAL or self.format is Format.KERNEL:
+            if exc.errno != errno.EINVAL or not self._overrides:
                 raise
         fd = os.open(name, _READ, dir_fd=dir_fd)
         try:
@@ -175,3 +227,11 @@ class Layer:
             if guest is not None and value is not None:
                 found[guest] = value
         return found
+
+
+def _decoded(value: bytes) -> tuple[Kind | None, int, int, int, tuple[int, int]]:
+    """What ``decode_override`` says; OSError EIO for a value that says nothing."""
+    try:
+        return decode_override(value)
+    except ValueError as exc:
+        raise OSError(errno.EIO, str(exc)) from exc

@@ -11,19 +11,27 @@ import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from overlayfs.errors import MountFailed
 from overlayfs.layers.index import Index
 from overlayfs.layers.lower import Layer
+from overlayfs.layers.whiteouts import Markers, Spot, Work, fitting
 from overlayfs.linux import fds, files, xattrs
 from overlayfs.union import acl
 from overlayfs.union.attrs import Attrs, Kind
-from overlayfs.union.names import OVERRIDE_STAT, Format, encode_override
+from overlayfs.union.merge import Listing
+from overlayfs.union.names import (
+    OPAQUE_MARKER,
+    WHITEOUT_PREFIX,
+    Format,
+    encode_override,
+    whiteout_target,
+)
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPAQUE_VALUE = b"y"
 
 
 class Birth(NamedTuple):
@@ -41,13 +49,18 @@ class Birth(NamedTuple):
 class Upper(Layer):
     """A layer that can be written; its methods take descriptors of its directories."""
 
-    def __init__(self, path: Path, work: Path, fmt: Format, number: int) -> None:
+    def __init__(
+        self, path: Path, work: Path, fmt: Format, number: int, *, markers: bool = False
+    ) -> None:
         """Open and lock *path* and *work*, and empty the work directory.
+
+        Markers of a tar that others left (*markers*, see ``Layer``) become whiteouts of
+        ours when their directory is first read.
 
         Raises MountFailed when another mount has one of them, or when they are on
         different file systems.
         """
-        super().__init__(path, fmt, number)
+        super().__init__(path, fmt, number, markers=markers)
         inner, index = work / "work", work / "index"
         for made in (inner, index):
             made.mkdir(mode=0o700, exist_ok=True)
@@ -70,8 +83,12 @@ class Upper(Layer):
         self.index = Index(os.open(index, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         if os.fstat(self.work).st_dev != self.device:
             raise MountFailed(f"{work}: not on the file system of the upper directory {path}")
-        self._drafts = 0
+        self._drafts = Work(self.work)
+        self.whiteouts = fitting(self._drafts, fmt)
+        self.markers = markers or isinstance(self.whiteouts, Markers)
         self._ids = (os.geteuid(), os.getegid())
+        # Attributes of the file itself can say whose a symbolic link is.
+        self._has_symlinks = fmt is not Format.USER
         self._origin = fmt.prefix + b"pyoverlay.origin"
 
     def close(self) -> None:
@@ -88,13 +105,12 @@ class Upper(Layer):
 
     def draft(self) -> bytes:
         """A name that is free in the work directory."""
-        self._drafts += 1
-        return b"#%x" % self._drafts
+        return self._drafts.draft()
 
     def create(self, dir_fd: int, name: bytes, birth: Birth) -> int:
         """Create *name*, which is free, as *birth* says, in one step; see ``make``."""
         one_call = (
-            self.format is Format.KERNEL
+            not self._overrides
             and (birth.uid, birth.gid) == self._ids
             and not birth.xattrs
             and not birth.mode & 0o7000
@@ -132,12 +148,12 @@ class Upper(Layer):
     def _body(self, dir_fd: int, name: bytes, birth: Birth) -> int:
         """The bare file; what a plain user cannot make is a regular placeholder."""
         kind = birth.kind
-        free = self.format is Format.KERNEL
+        free = not self._overrides
         if kind is Kind.FILE:
             return os.open(name, _CREATE, birth.mode & 0o777 if free else 0o600, dir_fd=dir_fd)
         if kind is Kind.DIRECTORY:
             os.mkdir(name, birth.mode & 0o1777 if free else 0o700, dir_fd=dir_fd)
-        elif kind is Kind.SYMLINK and (free or not (birth.uid or birth.gid)):
+        elif kind is Kind.SYMLINK and (self._has_symlinks or not (birth.uid or birth.gid)):
             os.symlink(birth.target, name, dir_fd=dir_fd)
         elif free:
             os.mknod(name, kind.ifmt | birth.mode & 0o777, birth.rdev, dir_fd=dir_fd)
@@ -156,7 +172,7 @@ class Upper(Layer):
         that the file was made with the permission bits of *birth*.
         """
         kind, mode = birth.kind, birth.mode & 0o7777
-        if self.format is Format.KERNEL:
+        if not self._overrides:
             given = (birth.uid, birth.gid) != self._ids
             if given:
                 os.chown(place, birth.uid, birth.gid, follow_symlinks=isinstance(place, int))
@@ -166,13 +182,13 @@ class Upper(Layer):
             return
         self._put_xattrs(place, birth.xattrs)
         if kind is not Kind.SYMLINK or birth.uid or birth.gid:
-            self._override(place, kind, mode, birth.uid, birth.gid, birth.rdev)
+            self._put_override(place, kind, mode, birth.uid, birth.gid, birth.rdev)
 
-    def _override(
+    def _put_override(
         self, place: xattrs.Place, kind: Kind, mode: int, uid: int, gid: int, rdev: int
     ) -> None:
         numbers = (os.major(rdev), os.minor(rdev))
-        xattrs.put(place, OVERRIDE_STAT, encode_override(kind, mode, uid, gid, numbers))
+        xattrs.put(place, self._overrides[0], encode_override(kind, mode, uid, gid, numbers))
 
     def _put_xattrs(self, place: xattrs.Place, guest: dict[bytes, bytes]) -> None:
         for name, value in guest.items():
@@ -187,20 +203,6 @@ class Upper(Layer):
                     raise
 
     # -- names -------------------------------------------------------------------------
-
-    def whiteout(self, dir_fd: int, name: bytes) -> None:
-        """Hide *name*, which the upper directory *dir_fd* does not have."""
-        os.mknod(name, stat.S_IFCHR, 0, dir_fd=dir_fd)
-
-    def replace_by_whiteout(self, dir_fd: int, name: bytes, *, directory: bool) -> None:
-        """Put a whiteout where *name* is, in one step."""
-        draft = self.draft()
-        self.whiteout(self.work, draft)
-        if not directory:
-            files.renameat2(self.work, draft, dir_fd, name)
-            return
-        files.renameat2(self.work, draft, dir_fd, name, files.RENAME_EXCHANGE)
-        self.discard(self.work, draft, directory=True)
 
     def take_away(self, dir_fd: int, name: bytes) -> None:
         """Remove the directory *name*, whiteouts in it included, in one step."""
@@ -228,7 +230,36 @@ class Upper(Layer):
 
     def make_opaque(self, place: xattrs.Place) -> None:
         """Let the directory at *place* hide what is below it."""
-        xattrs.put(place, self.format.opaque, _OPAQUE_VALUE)
+        self.whiteouts.opaque(place)
+
+    def is_legal(self, name: bytes) -> bool:
+        """Whether *name* means itself here, and not that something is hidden."""
+        return not (self.markers and name.startswith(WHITEOUT_PREFIX))
+
+    def scan(self, dir_fd: int) -> Listing:
+        if self.markers and not isinstance(self.whiteouts, Markers):
+            names = map(os.fsencode, os.listdir(dir_fd))
+            self._adopt_markers(dir_fd, [n for n in names if n.startswith(WHITEOUT_PREFIX)])
+        return super().scan(dir_fd)
+
+    def _adopt_markers(self, dir_fd: int, marks: Iterable[bytes]) -> None:
+        """Say in our own way what *marks* in the directory say.
+
+        fuse-overlayfs leaves them; a crash on the way leaves some of both.
+        """
+        for mark in marks:
+            hidden = whiteout_target(mark)
+            if mark == OPAQUE_MARKER:
+                self.make_opaque(fds.itself(dir_fd) + b"/.")
+            elif hidden and not hidden.startswith(b".wh."):
+                try:
+                    st = os.stat(hidden, dir_fd=dir_fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    self.whiteouts.hide(Spot(dir_fd, hidden))
+                else:
+                    if stat.S_ISDIR(st.st_mode):
+                        self.make_opaque(fds.beneath(dir_fd, hidden))
+            os.unlink(mark, dir_fd=dir_fd)
 
     # -- identity ----------------------------------------------------------------------
 
@@ -253,15 +284,15 @@ class Upper(Layer):
 
     def chown(self, place: xattrs.Place, attrs: Attrs, uid: int, gid: int) -> None:
         """Give the file at *place*, which has *attrs*, to *uid* and *gid*."""
-        if self.format is Format.KERNEL:
+        if not self._overrides:
             os.chown(place, uid, gid, follow_symlinks=isinstance(place, int))
             return
         kind = Kind.of(attrs.mode)
-        if kind is Kind.SYMLINK and self.is_real_symlink(place):
+        if kind is Kind.SYMLINK and self.format is Format.USER and self.is_real_symlink(place):
             if uid or gid:
                 raise OSError(errno.EOPNOTSUPP, "a real symbolic link is root's")
             return
-        self._override(place, kind, stat.S_IMODE(attrs.mode), uid, gid, attrs.rdev)
+        self._put_override(place, kind, stat.S_IMODE(attrs.mode), uid, gid, attrs.rdev)
 
     def is_real_symlink(self, place: xattrs.Place) -> bool:
         """Whether the symbolic link at *place* is one on disk, too.
@@ -273,14 +304,14 @@ class Upper(Layer):
 
     def chmod(self, place: xattrs.Place, attrs: Attrs, mode: int) -> None:
         """Set the permission bits of the file at *place*, which has *attrs*."""
-        if self.format is Format.KERNEL:
+        if not self._overrides:
             self._chmod(place, mode & 0o7777)
             return
         listed = xattrs.get(place, self.format.to_disk(acl.ACCESS))
         if listed is not None:
             changed = acl.with_permissions(listed, mode)
             xattrs.put(place, self.format.to_disk(acl.ACCESS), changed)
-        self._override(place, Kind.of(attrs.mode), mode, attrs.uid, attrs.gid, attrs.rdev)
+        self._put_override(place, Kind.of(attrs.mode), mode, attrs.uid, attrs.gid, attrs.rdev)
 
     def _chmod(self, place: xattrs.Place, mode: int) -> None:
         if isinstance(place, int):
@@ -308,7 +339,7 @@ class Upper(Layer):
     def set_xattr(self, place: xattrs.Place, attrs: Attrs, name: bytes, value: bytes) -> None:
         """Set the guest's attribute *name*; an access list sets the mode too."""
         disk = self.format.to_disk(name)
-        if self.format is Format.USER and name == acl.ACCESS:
+        if self._overrides and name == acl.ACCESS:
             try:
                 mode = stat.S_IMODE(attrs.mode) & ~0o777 | acl.permissions(value)
                 plain = acl.is_plain(value)
@@ -318,7 +349,7 @@ class Upper(Layer):
                 xattrs.put(place, disk, value)
             elif xattrs.get(place, disk) is not None:
                 xattrs.remove(place, disk)
-            self._override(place, Kind.of(attrs.mode), mode, attrs.uid, attrs.gid, attrs.rdev)
+            self._put_override(place, Kind.of(attrs.mode), mode, attrs.uid, attrs.gid, attrs.rdev)
             return
         xattrs.put(place, disk, value)
 

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import os
+from contextlib import suppress
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -22,6 +23,12 @@ def renameat2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0
     if _libc.renameat2(old_dir, ctypes.c_char_p(old), new_dir, ctypes.c_char_p(new), flags):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), new)
+
+
+def unlink_if_there(dir_fd: int, name: bytes) -> None:
+    """Remove *name* in *dir_fd*, which may be gone."""
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=dir_fd)
 
 
 def copy_data(source: int, target: int, size: int) -> None:

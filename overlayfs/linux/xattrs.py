@@ -9,7 +9,8 @@ import os
 
 Place = bytes | int
 
-_NONE_HERE = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
+# EOVERFLOW: capabilities of a user that this user namespace does not know (capabilities(7)).
+_NONE_HERE = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EOVERFLOW)
 
 
 def get(place: Place, name: bytes) -> bytes | None:

@@ -10,11 +10,11 @@ import os
 import stat
 
 from overlayfs.layers.upper import Birth, Upper
+from overlayfs.layers.whiteouts import Spot
 from overlayfs.linux import fds
 from overlayfs.linux.files import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
-    RENAME_WHITEOUT,
     renameat2,
 )
 from overlayfs.tree.attributes import Attributes
@@ -67,12 +67,19 @@ class Namespace:
     def _room_for(self, parent: Node, name: bytes) -> Upper:
         """The upper layer, with the directory *parent* in it and nothing called *name*."""
         upper = self._copy_up.upper()
-        if len(name) > LONGEST_NAME:
-            raise OSError(errno.ENAMETOOLONG, "name too long", name)
+        self._check_name(upper, name)
         if name in self._tree.directory(parent).children:
             raise FileExistsError(errno.EEXIST, "exists", name)
         self._copy_up.directory(parent)
         return upper
+
+    @staticmethod
+    def _check_name(upper: Upper, name: bytes) -> None:
+        if len(name) > LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, "name too long", name)
+        if not upper.is_legal(name):
+            # fuse-overlayfs refuses it the same way.
+            raise OSError(errno.EINVAL, "in this layer the name hides another", name)
 
     def _birth(self, parent: Node, mode: int, caller: Caller, rdev: int, target: bytes) -> Birth:
         gid = caller.gid
@@ -91,22 +98,19 @@ class Namespace:
     def _over_whiteout(
         upper: Upper, dir_fd: int, name: bytes, birth: Birth, *, opaque: bool
     ) -> int:
-        """Draft the new file and exchange it with the whiteout in one step."""
+        """Draft the new file and put it in the place of the whiteout in one step."""
         draft = upper.draft()
+        is_directory = birth.kind is Kind.DIRECTORY
         fd = upper.make(upper.work, draft, birth)
         try:
-            if birth.kind is not Kind.DIRECTORY:
-                renameat2(upper.work, draft, dir_fd, name)
-                return fd
-            if opaque:
+            if is_directory and opaque:
                 upper.make_opaque(fds.beneath(upper.work, draft))
-            renameat2(upper.work, draft, dir_fd, name, RENAME_EXCHANGE)
+            upper.whiteouts.cover(draft, Spot(dir_fd, name), directory=is_directory)
         except OSError:
             if fd >= 0:
                 os.close(fd)
-            upper.discard(upper.work, draft, directory=birth.kind is Kind.DIRECTORY)
+            upper.discard(upper.work, draft, directory=is_directory)
             raise
-        os.unlink(draft, dir_fd=upper.work)
         return fd
 
     async def link(self, node: Node, parent: Node, name: bytes) -> None:
@@ -123,7 +127,11 @@ class Namespace:
             os.link(
                 known_as, draft, src_dir_fd=source, dst_dir_fd=upper.work, follow_symlinks=False
             )
-            renameat2(upper.work, draft, target, name)
+            try:
+                upper.whiteouts.cover(draft, Spot(target, name), directory=False)
+            except OSError:
+                os.unlink(draft, dir_fd=upper.work)
+                raise
         else:
             os.link(known_as, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
         self._tree.enter(node, parent, name)
@@ -156,10 +164,10 @@ class Namespace:
         below = name in self._tree.directory(parent).below
         if node.layer is not upper:
             self._copy_up.directory(parent)
-            upper.whiteout(self._tree.fd(parent, upper), name)
+            upper.whiteouts.hide(Spot(self._tree.fd(parent, upper), name))
         elif below:
-            dir_fd = self._tree.fd(parent, upper)
-            upper.replace_by_whiteout(dir_fd, name, directory=is_directory)
+            spot = Spot(self._tree.fd(parent, upper), name)
+            upper.whiteouts.replace(spot, directory=is_directory)
         elif is_directory:
             upper.take_away(self._tree.fd(parent, upper), name)
         else:
@@ -176,9 +184,9 @@ class Namespace:
         mv(1) and others copy then.
         """
         upper = self._copy_up.upper()
-        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or len(new_name) > LONGEST_NAME:
-            code = errno.EINVAL if len(new_name) <= LONGEST_NAME else errno.ENAMETOOLONG
-            raise OSError(code, os.strerror(code), new_name)
+        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
+            raise OSError(errno.EINVAL, "flags of renameat2", new_name)
+        self._check_name(upper, new_name)
         await self._movable(self._tree.child(parent, name))
         if flags & RENAME_EXCHANGE:
             await self._movable(self._tree.child(new_parent, new_name))
@@ -252,15 +260,13 @@ class Namespace:
             if target.kind is Kind.DIRECTORY and target.layer is upper:
                 self._empty(upper, goal, new.name, target)
                 self._tree.descriptors.drop(target)
-        if node.kind is Kind.DIRECTORY and new.name in goal_directory.whiteouts:
-            # A directory cannot replace a device; exchanging them moves the whiteout to
-            # where the directory was, and that is often where one is needed.
-            renameat2(source, old.name, goal, new.name, RENAME_EXCHANGE)
-            if not needs_whiteout:
-                os.unlink(old.name, dir_fd=source)
-        else:
-            flags = RENAME_WHITEOUT if needs_whiteout else 0
-            renameat2(source, old.name, goal, new.name, flags)
+        upper.whiteouts.move(
+            Spot(source, old.name),
+            Spot(goal, new.name),
+            directory=node.kind is Kind.DIRECTORY,
+            leave=needs_whiteout,
+            over=new.name in goal_directory.whiteouts,
+        )
         if target is not None:
             self._tree.leave(new.parent, new.name)
         self._tree.leave(old.parent, old.name, moving=True)
@@ -268,7 +274,7 @@ class Namespace:
 
     def _empty(self, upper: Upper, dir_fd: int, name: bytes, node: Node) -> None:
         """Let the directory *name*, which shows nothing, hold nothing, not even whiteouts."""
-        if not self._tree.directory(node).whiteouts:
+        if not (self._tree.directory(node).whiteouts and upper.whiteouts.needs_empty):
             return
         draft = self._copy_up.draft_directory(node)
         upper.make_opaque(fds.beneath(upper.work, draft))

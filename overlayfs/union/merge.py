@@ -7,10 +7,14 @@ from overlayfs.union.attrs import Kind
 
 
 class Found(NamedTuple):
-    """What one layer has under a name; *kind* None is a whiteout."""
+    """What one layer has under a name; *kind* None is a whiteout.
+
+    *alone* says of a directory that nothing below it shows, whatever else marks it.
+    """
 
     kind: Kind | None
     ino: int
+    alone: bool = False
 
 
 class Listing(NamedTuple):
@@ -50,10 +54,12 @@ def merge(listings: Iterable[Listing]) -> tuple[dict[bytes, Merged], int]:
                 closed.add(name)
             elif merged is None:
                 names[name] = Merged(found.kind, [(depth - 1, found)])
-                if found.kind is not Kind.DIRECTORY:
+                if found.kind is not Kind.DIRECTORY or found.alone:
                     closed.add(name)
             elif found.kind is Kind.DIRECTORY:
                 merged.parts.append((depth - 1, found))
+                if found.alone:
+                    closed.add(name)
             else:
                 closed.add(name)
         if listing.opaque:

@@ -4,6 +4,7 @@ Names inside an image are bytes.  Extended attribute names are bytes too, as Lin
 them; their values are never looked at here.
 """
 
+import re
 from enum import StrEnum
 
 from overlayfs.union.attrs import Kind
@@ -14,8 +15,9 @@ OPAQUE_MARKER = b".wh..wh..opq"
 RESERVED_PREFIX = b".wh..wh."
 
 OVERRIDE_STAT = b"user.containers.override_stat"
-_OVERRIDE_PREFIX = b"user.containers.override_"
-# What a plain user may not set as it is, so it is kept beneath the override prefix.
+OLD_OVERRIDE_STAT = b"user.fuseoverlayfs.override_stat"
+PRIVILEGED_OVERRIDE_STAT = b"security.fuseoverlayfs.override_stat"
+# What a plain user may not set as it is, so it is kept beneath the prefix of the override.
 _PRIVILEGED = (b"security.", b"trusted.", b"system.")
 
 
@@ -25,13 +27,28 @@ class Format(StrEnum):
     KERNEL is the format of the kernel's overlayfs as root uses it: real owners, modes and
     devices, ``trusted.overlay.*`` (Documentation/filesystems/overlayfs.rst).
 
-    USER needs no privilege: ``user.overlay.*`` as with the kernel's ``userxattr`` option,
-    and owner, mode and type in ``user.containers.override_stat``, the form that
-    containers/storage and fuse-overlayfs use.  Whiteouts are character devices 0:0 in both.
+    USERXATTR is the kernel's with its ``userxattr`` option, for root of a user namespace:
+    real owners, modes and devices, ``user.overlay.*``.
+
+    USER needs no privilege: ``user.overlay.*`` as well, and owner, mode and type in
+    ``user.containers.override_stat``, the form that containers/storage and fuse-overlayfs
+    use (``xattr_permissions=2`` of the latter).
+
+    PRIVILEGED is KERNEL with owner, mode and type in ``security.fuseoverlayfs.override_stat``
+    (``xattr_permissions=1``), for file systems that keep no owners.
+
+    A whiteout is a character device 0:0 in all of them.
     """
 
     KERNEL = "kernel"
+    USERXATTR = "userxattr"
     USER = "user"
+    PRIVILEGED = "privileged"
+
+    @property
+    def override(self) -> bytes | None:
+        """The attribute with owner, mode and type; None where those are the disk's."""
+        return _OVERRIDES.get(self)
 
     @property
     def prefix(self) -> bytes:
@@ -52,8 +69,9 @@ class Format(StrEnum):
         """
         if name.startswith(self.prefix):
             return self.prefix + b"overlay." + name[len(self.prefix) :]
-        if self is Format.USER and name.startswith((*_PRIVILEGED, _OVERRIDE_PREFIX)):
-            return _OVERRIDE_PREFIX + name
+        escape = _ESCAPES.get(self)
+        if escape is not None and self._is_escaped(name):
+            return escape + name
         return name
 
     def to_guest(self, disk: bytes) -> bytes | None:
@@ -61,17 +79,34 @@ class Format(StrEnum):
         if disk.startswith(self.prefix):
             rest = disk[len(self.prefix) :]
             return self.prefix + rest[8:] if rest.startswith(b"overlay.") else None
+        escape = _ESCAPES.get(self)
+        if escape is None:
+            return disk
+        if disk.startswith(escape):
+            name = disk[len(escape) :]
+            return name if self._is_escaped(name) else None
+        # What the host put there (an SELinux label, say) is not the image's.
+        return None if self._is_escaped(disk) else disk
+
+    def _is_escaped(self, name: bytes) -> bool:
         if self is Format.USER:
-            if disk.startswith(_OVERRIDE_PREFIX):
-                name = disk[len(_OVERRIDE_PREFIX) :]
-                return name if name.startswith((*_PRIVILEGED, _OVERRIDE_PREFIX)) else None
-            if disk.startswith(_PRIVILEGED):
-                # What the host put there (an SELinux label, say) is not the image's.
-                return None
-        return disk
+            return name.startswith((*_PRIVILEGED, _ESCAPES[self])) or name == OLD_OVERRIDE_STAT
+        return name.startswith(_ESCAPES[self])
 
 
-_RESERVED = {Format.KERNEL: b"trusted.overlay.", Format.USER: b"user.overlay."}
+_RESERVED = {
+    Format.KERNEL: b"trusted.overlay.",
+    Format.USERXATTR: b"user.overlay.",
+    Format.USER: b"user.overlay.",
+    Format.PRIVILEGED: b"trusted.overlay.",
+}
+_OVERRIDES = {Format.USER: OVERRIDE_STAT, Format.PRIVILEGED: PRIVILEGED_OVERRIDE_STAT}
+_ESCAPES = {fmt: name.removesuffix(b"stat") for fmt, name in _OVERRIDES.items()}
+
+
+def marker_of(name: bytes) -> bytes:
+    """The OCI marker that hides *name*."""
+    return WHITEOUT_PREFIX + name
 
 
 def whiteout_target(name: bytes) -> bytes | None:
@@ -94,14 +129,15 @@ def encode_override(kind: Kind, mode: int, uid: int, gid: int, rdev: tuple[int, 
 def decode_override(value: bytes) -> tuple[Kind | None, int, int, int, tuple[int, int]]:
     """kind (None when the value names none), mode, uid, gid, (major, minor).
 
-    Raises ValueError for anything that is not such a value.
+    Raises ValueError for anything that is not such a value.  fuse-overlayfs 2 writes a
+    device as ``block8:0``, everybody else as ``block-8-0``.
     """
-    fields = value.decode("ascii").split(":")
-    if len(fields) < 3:
+    found = _OVERRIDE.fullmatch(value)
+    if found is None:
         raise ValueError(f"not an override: {value!r}")
-    uid, gid, mode = int(fields[0]), int(fields[1]), int(fields[2], 8)
-    if len(fields) == 3:
-        return None, mode, uid, gid, (0, 0)
-    what, *numbers = fields[3].split("-")
-    rdev = (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else (0, 0)
-    return Kind(what), mode, uid, gid, rdev
+    uid, gid, mode, what, major, minor = found.groups()
+    kind = Kind(what.decode()) if what else None
+    return kind, int(mode, 8), int(uid), int(gid), (int(major or 0), int(minor or 0))
+
+
+_OVERRIDE = re.compile(rb"(\d+):(\d+):([0-7]+)(?::([a-z]+)(?:-?(\d+)[-:](\d+))?)?")
