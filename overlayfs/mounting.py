@@ -13,6 +13,7 @@ import msgspec
 from overlayfs.daemon import LOG_FORMAT, leave_behind
 from overlayfs.errors import MountFailed, OverlayError
 from overlayfs.layers.lower import Layer, Links
+from overlayfs.linux import notify
 from overlayfs.linux.mounts import unmount as unmount_at
 from overlayfs.serving import Stack, fuse_options, serve
 from overlayfs.store.mounts import MountDirectory, Record, directories, is_mounted
@@ -145,6 +146,10 @@ def mount(
         store.settle()
         directory.finish()
 
+    def in_foreground() -> None:
+        ready(_written(directory))
+        notify.ready()
+
     chosen = fuse_options(
         record.image, read_only=options.read_only, allow_other=options.allow_other
     )
@@ -152,7 +157,7 @@ def mount(
         _stack(record).check(path)
         if foreground:
             logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-            serve_it(lambda: ready(_written(directory)))
+            serve_it(in_foreground)
             return MountRecord.of(directory, record)
         leave_behind(serve_it, directory.log)
     except OverlayError:

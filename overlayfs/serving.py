@@ -4,7 +4,7 @@ The event loop and pyfuse3 take a tenth of a second to import, so only what serv
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,13 @@ from overlayfs.errors import MountFailed
 from overlayfs.layers.lower import Layer, Links
 from overlayfs.layers.recognise import Writing, recognise
 from overlayfs.layers.upper import Birth, Upper, bare
-from overlayfs.linux import fds
+from overlayfs.linux import fds, mounts, notify
 from overlayfs.linux.namespaces import is_root
 from overlayfs.tree.tree import UPPER_NUMBER, Tree
 from overlayfs.union.attrs import Kind
 from overlayfs.union.names import Format
+from overlayfs.union.policy import PLAIN, Policy
+from overlayfs.union.presentation import AS_IT_IS, Presentation
 
 if TYPE_CHECKING:
     from overlayfs.tree.filesystem import Filesystem
@@ -38,6 +40,8 @@ class Stack:
     format: Format
     links: Callable[[Path], Links] = lambda lower: tuple
     foreign: bool = False
+    policy: Policy = PLAIN
+    presentation: Presentation = AS_IT_IS
 
     def check(self, mountpoint: Path) -> None:
         """Refuse what overlaps, so that no daemon waits for itself or changes what it reads.
@@ -73,11 +77,15 @@ class Stack:
             upper = self._open_upper(layers[0]) if self.upper else None
         except OSError as exc:
             raise MountFailed(f"{exc.filename}: {exc.strerror}") from exc
-        return Filesystem(Tree(layers, upper, descriptors=fds.raise_limit() // 4))
+        narrow = self.presentation.narrow
+        return Filesystem(Tree(layers, upper, descriptors=fds.raise_limit() // 4, narrow=narrow))
 
     def _open_lower(self, path: Path, number: int) -> Layer:
         fmt, markers = self._writing(path)
-        return Layer(path, fmt, number, self.links(path), markers=markers)
+        ids = self.presentation.ids
+        # Where the mount maps, the layer shows what others get to see already.
+        mapped = ids if not ids.plain and mounts.is_idmapped(path) else None
+        return Layer(path, fmt, number, self.links(path), markers=markers, ids=mapped)
 
     def _writing(self, path: Path) -> Writing:
         return recognise(path, self.format) if self.foreign else Writing(self.format, False)
@@ -89,7 +97,14 @@ class Stack:
         self.upper.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
         fmt, markers = self._writing(self.upper)
-        upper = Upper(self.upper, self.work, fmt, UPPER_NUMBER, markers=markers)
+        upper = Upper(
+            self.upper,
+            self.work,
+            fmt,
+            UPPER_NUMBER,
+            markers=markers,
+            policy=self.policy,
+        )
         if fresh:
             bare(upper.root)
             # The root that is seen has the attributes of the topmost directory.
@@ -106,22 +121,30 @@ def serve(
     stack: Stack,
     mountpoint: Path,
     options: list[str],
-    ready: Callable[[], None],
+    ready: Callable[[], None] = notify.ready,
     *,
     aside: Callable[[], None] | None = None,
 ) -> None:
     """Mount *stack*, call *ready* when it answers, return when it is unmounted and synced.
 
-    *options* are those of fuse(8).  *aside* runs in a thread meanwhile.  Raises MountFailed.
+    A service manager is told, unless *ready* says something else.  *options* are those of fuse(8).  *aside* runs in a thread meanwhile.  Raises MountFailed.
     """
     from overlayfs.fuse.session import serve as serve_fuse
 
     os.umask(0)
     filesystem = stack.open()
     try:
-        serve_fuse(filesystem, mountpoint, options, ready, aside=aside)
+        serve_fuse(filesystem, mountpoint, options, ready, stack.presentation, aside=aside)
     finally:
         filesystem.close()
+
+
+def remount(mountpoint: Path, options: Collection[str]) -> None:
+    """Change the flags of a mounted file system to *options* of mount(8); MountFailed."""
+    try:
+        mounts.remount(mountpoint, options)
+    except OSError as exc:
+        raise MountFailed(f"{mountpoint}: {exc.strerror}") from exc
 
 
 def native_format() -> Format:
@@ -135,9 +158,16 @@ def native_format() -> Format:
 
 
 def fuse_options(
-    fsname: str, *, read_only: bool, allow_other: bool | None, extra: tuple[str, ...] = ()
+    fsname: str,
+    *,
+    read_only: bool,
+    allow_other: bool | None,
+    subtype: str = "pyoverlay",
+    extra: tuple[str, ...] = (),
 ) -> list[str]:
     """The options of fuse(8) for a mount called *fsname* in /proc/mounts.
+
+    Its type there is ``fuse.`` and *subtype*.
 
     Root's mounts are for everybody (unless *allow_other* is False), and the kernel checks
     modes; devices and suid programs work, as in a container's root file system.  A plain
@@ -147,7 +177,7 @@ def fuse_options(
     chosen = [
         "fsname="
         + "".join(c if c.isascii() and c.isprintable() and c not in ",\\" else "_" for c in fsname),
-        "subtype=pyoverlay",
+        f"subtype={subtype}",
         *extra,
     ]
     root = os.geteuid() == 0

@@ -1,41 +1,55 @@
 """``pyoverlayfs``: mount directories, with the command line of fuse-overlayfs.
 
-    pyoverlayfs [-f] -o lowerdir=A:B,upperdir=U,workdir=W MOUNTPOINT
+    pyoverlayfs [-f] -o lowerdir=A:B,upperdir=U,workdir=W [SOURCE] MOUNTPOINT
 
 There is one option list, as mount(8) writes it, so this is parsed here and not by click.
+Under the name ``mount.fuse.pyoverlayfs`` it is a helper of mount(8), which has a different
+meaning for ``-f``.
 """
 
-import re
+import logging
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from overlayfs.cli.mountoptions import Wanted, parse
 from overlayfs.cli.version import VERSION
-from overlayfs.daemon import leave_behind
+from overlayfs.daemon import LOG_FORMAT, leave_behind
 from overlayfs.errors import MountFailed, OverlayError
 from overlayfs.printable import printable
-from overlayfs.serving import Stack, fuse_options, native_format, serve
-from overlayfs.union.names import Format
+from overlayfs.serving import Stack, fuse_options, native_format, remount, serve
 
 _USAGE = """\
-usage: pyoverlayfs [-f] -o OPTIONS MOUNTPOINT
+usage: pyoverlayfs [-f] [-d] [-s] -o OPTIONS [SOURCE] MOUNTPOINT
 
-  -o lowerdir=A:B:C   directories to merge, the topmost first; \\: is a colon in a name
-  -o upperdir=DIR     takes the changes; without it the mount is read-only
-  -o workdir=DIR      on the file system of upperdir
-  -o userxattr        layers in the format that needs no privilege
-  -o ro, rw, suid, nosuid, dev, nodev, exec, noexec, noatime, allow_other, fsname=NAME
-  -f                  stay in the foreground
-  -h, -V              this help, the version
+  -o lowerdir=A:B:C      directories to merge, the topmost first; \\: is a colon in a name
+  -o lowerdir+=A         one more, below the others
+  -o upperdir=DIR        takes the changes; without it the mount is read-only
+  -o workdir=DIR         on the file system of upperdir
+  -o userxattr           user.overlay.* instead of trusted.overlay.*
+  -o redirect_dir=on     directories with lower parts can be renamed (off, follow, nofollow)
+  -o metacopy=on         chmod, chown and the like copy no data
+  -o sync=strict         a copy is on the disk before it is seen
+  -o volatile            never wait for the disk; fsync=0 as well, without a note in workdir
+  -o force               mount after a crash of the machine amid volatile
+  -o uidmapping=LAYER:SHOWN:COUNT[:...], gidmapping=...
+  -o squash_to_root, squash_to_uid=UID, squash_to_gid=GID
+  -o xattr_permissions=2 owner, mode and type in user.containers.override_stat
+                         (1: in security.fuseoverlayfs.override_stat)
+  -o noxattrs=1, noacl, static_nlink, ino32_t, timeout=SECONDS
+  -o ro, nosuid, nodev, noexec, noatime, allow_other, fsname=NAME, subtype=NAME, remount
+  -f                     stay in the foreground
+  -d                     as -f, and show every request
+  -s                     pass over unknown options
+  -h, -V                 this help, the version
 """
-
-_FLAGS = {"nosuid", "nodev", "noexec", "noatime", "sync", "dirsync"}
-_DEFAULTS = {"rw", "suid", "dev", "exec", "atime", "async", "defaults", "relatime"}
 
 
 def main() -> None:
     """The command; exits with the codes of mount(8)."""
     try:
-        _run(sys.argv[1:])
+        _run(Path(sys.argv[0]).name, sys.argv[1:])
     except OverlayError as exc:
         print(f"pyoverlayfs: {printable(exc.message)}", file=sys.stderr)
         if exc.hint:
@@ -43,103 +57,119 @@ def main() -> None:
         sys.exit(exc.exit_code)
 
 
-def _run(arguments: list[str]) -> None:
-    options: list[str] = []
-    words: list[str] = []
-    foreground = False
-    rest = iter(arguments)
-    for word in rest:
-        if word in ("-h", "--help"):
-            print(_USAGE, end="")
-            return
-        if word in ("-V", "--version"):
-            print(f"pyoverlayfs {VERSION}")
-            return
-        if word == "-f":
-            foreground = True
-        elif word.startswith("-o"):
-            # podman doubles commas.
-            options.extend(filter(None, _split(word[2:] or next(rest, ""), ",")))
-        elif word.startswith("-") and word != "-":
-            raise OverlayError(f"{word}: no such option", hint="see pyoverlayfs -h")
-        else:
-            words.append(word)
-    if len(words) != 1:
+@dataclass(slots=True)
+class _Line:
+    """A command line."""
+
+    options: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    flags: set[str] = field(default_factory=set)
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    line = _read(iter(arguments))
+    if "h" in line.flags:
+        print(_USAGE, end="")
+        return
+    if "V" in line.flags:
+        print(f"pyoverlayfs {VERSION}")
+        return
+    helper = name.startswith("mount.")
+    if not 1 <= len(line.words) <= 2:
         raise OverlayError("one mount point is needed", hint="see pyoverlayfs -h")
-    _mount(Path(words[0]), options, foreground=foreground)
+    wanted = parse(line.options, sloppy="s" in line.flags)
+    mountpoint = Path(line.words[-1])
+    if helper and "f" in line.flags:
+        return  # mount(8): --fake does everything but the mount
+    if wanted.remount:
+        # Whatever directories are named: they stay as they are.
+        remount(mountpoint, [*wanted.to_kernel, *(["ro"] if wanted.asked_read_only else [])])
+        return
+    source = line.words[0] if len(line.words) > 1 else ""
+    debug = "d" in line.flags
+    foreground = debug or ("f" in line.flags and not helper)
+    _mount(mountpoint, wanted, source=source, foreground=foreground, debug=debug)
 
 
-def _split(text: str, mark: str) -> list[str]:
-    """The parts of *text* between *mark*, where a backslash keeps the next character."""
-    parts = [""]
-    for piece in re.findall(r"\\.|.", text, re.DOTALL):
-        if piece == mark:
-            parts.append("")
+def _read(rest: Iterator[str]) -> _Line:
+    """Options may come before, between and behind the words, as getopt(3) has it."""
+    line = _Line()
+    for word in rest:
+        if word == "--":
+            line.words.extend(rest)
+        elif word in _LONG:
+            line.flags.add(_LONG[word])
+        elif word.startswith("--") or not word.startswith("-") or word == "-":
+            if word.startswith("--"):
+                raise OverlayError(f"{word}: no such option", hint="see pyoverlayfs -h")
+            line.words.append(word)
         else:
-            parts[-1] += piece
-    return parts
+            _read_letters(word, rest, line)
+    return line
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)
+def _read_letters(word: str, rest: Iterator[str], line: _Line) -> None:
+    for at, letter in enumerate(word[1:], 2):
+        if letter in "oNt":
+            value = word[at:] or next(rest, None)
+            if value is None:
+                raise OverlayError(f"-{letter}: something must follow", hint="see pyoverlayfs -h")
+            if letter == "o":
+                line.options.append(value)
+            return
+        if letter not in "fdshVnv":
+            raise OverlayError(f"-{letter}: no such option", hint="see pyoverlayfs -h")
+        line.flags.add(letter)
 
 
-def _mount(mountpoint: Path, options: list[str], *, foreground: bool) -> None:
-    given: dict[str, str] = {}
-    extra: list[str] = []
-    for option in options:
-        name, equals, value = option.partition("=")
-        if name in ("lowerdir", "upperdir", "workdir", "fsname") and equals:
-            given[name] = value
-        elif name in ("ro", "allow_other", "userxattr") and not equals:
-            given[name] = ""
-        elif name in _FLAGS and not equals:
-            extra.append(name)
-        elif name not in _DEFAULTS or equals:
-            raise OverlayError(f"{option}: unknown option", hint="see pyoverlayfs -h")
-    if "lowerdir" not in given:
-        raise OverlayError("the option lowerdir= is missing", hint="see pyoverlayfs -h")
-    writable = "upperdir" in given and "ro" not in given
-    if writable and "workdir" not in given:
-        raise OverlayError("upperdir= needs workdir=", hint="see pyoverlayfs -h")
-    parts = _split(given["lowerdir"], ":")
-    if "" in parts:
-        raise OverlayError(
-            f"lowerdir={given['lowerdir']}: an empty name between colons",
-            hint="data-only layers (::) are not known here; \\: is a colon in a name",
-        )
-    lowers = tuple(_directory(part) for part in parts)
-    if not writable and "upperdir" in given:
-        lowers = (_directory(given["upperdir"]), *lowers)
+_LONG = {"--help": "h", "--version": "V", "--debug": "d", "--foreground": "f"}
+
+
+def _mount(mountpoint: Path, wanted: Wanted, *, source: str, foreground: bool, debug: bool) -> None:
+    lowers = tuple(_directory(lower) for lower in wanted.lowers)
+    upper = None
+    if wanted.upper is not None and wanted.read_only:
+        lowers = (_directory(wanted.upper), *lowers)
+    elif wanted.upper is not None:
+        upper = _directory(wanted.upper)
     try:
         stack = Stack(
             lowers=lowers,
-            upper=_directory(given["upperdir"]) if writable else None,
-            work=Path(_plain(given["workdir"])).absolute() if writable else None,
-            format=Format.USERXATTR if "userxattr" in given else native_format(),
-            foreign=True,
+            upper=upper,
+            work=wanted.work.absolute() if wanted.work else None,
+            format=wanted.format or native_format(),
+            foreign=wanted.format is None,
+            policy=wanted.policy,
+            presentation=wanted.presentation,
         )
         where = mountpoint.resolve(strict=True)
     except OSError as exc:
         raise MountFailed(f"{exc.filename}: {exc.strerror}") from exc
     stack.check(where)
+    fsname = source if source and wanted.fsname is None else wanted.fsname or "pyoverlayfs"
     chosen = fuse_options(
-        given.get("fsname", "pyoverlayfs"),
-        read_only=not writable,
-        allow_other=True if "allow_other" in given else None,
-        extra=tuple(extra),
+        fsname,
+        read_only=wanted.read_only,
+        allow_other=wanted.allow_other,
+        subtype=wanted.subtype,
+        extra=(*wanted.to_kernel, *(["debug"] if debug else [])),
     )
     if foreground:
-        serve(stack, where, chosen, lambda: None)
+        level = logging.DEBUG if debug else logging.WARNING
+        logging.basicConfig(level=level, format=LOG_FORMAT)
+        serve(stack, where, chosen)
         return
     leave_behind(lambda ready: serve(stack, where, chosen, ready), None)
 
 
-def _directory(text: str) -> Path:
-    path = Path(_plain(text))
-    if not path.is_dir():
-        raise MountFailed(f"{path}: no such directory")
-    return path.resolve()
+def _directory(path: Path) -> Path:
+    try:
+        found = path.resolve(strict=True)
+        if found.is_dir():
+            return found
+    except OSError as exc:
+        raise MountFailed(f"{path}: {exc.strerror}") from exc
+    raise MountFailed(f"{path}: not a directory")
 
 
 if __name__ == "__main__":

@@ -1,62 +1,100 @@
 """Own values to pyfuse3's types and back."""
 
+import errno
 import os
 
 from pyfuse3 import EntryAttributes, RequestContext, SetattrFields, StatvfsData
 
 from overlayfs.tree.node import Node
-from overlayfs.union.attrs import AttrChange, Attrs, Caller
-
-# Lower layers never change and the upper one changes only through the mount, so the kernel
-# may keep what it was told until it is told otherwise: seconds, well below overflow.
-FOREVER = 1e9
-
-# The kernel takes a missing name for known, too.
-MISSING = EntryAttributes()
-MISSING.st_ino = 0
-MISSING.entry_timeout = FOREVER
+from overlayfs.union import acl
+from overlayfs.union.attrs import AttrChange, Attrs, Caller, Kind
+from overlayfs.union.presentation import Presentation
 
 
-def entry(node: Node, attrs: Attrs) -> EntryAttributes:
-    """The reply that describes *node*, made once until its attributes change."""
-    known = node.reply
-    if known is not None:
-        assert isinstance(known, EntryAttributes)
-        return known
-    made = EntryAttributes()
-    made.st_ino = node.ino
-    made.entry_timeout = FOREVER
-    made.attr_timeout = FOREVER
-    made.st_mode = attrs.mode
-    made.st_nlink = attrs.nlink
-    made.st_uid = attrs.uid
-    made.st_gid = attrs.gid
-    made.st_rdev = attrs.rdev
-    made.st_size = attrs.size
-    made.st_blksize = 4096
-    made.st_blocks = attrs.blocks
-    made.st_atime_ns = attrs.atime_ns
-    made.st_mtime_ns = attrs.mtime_ns
-    made.st_ctime_ns = attrs.ctime_ns
-    node.reply = made
-    return made
+class Converter:
+    """Converts as *presentation* wants it."""
+
+    def __init__(self, presentation: Presentation) -> None:
+        self._timeout = presentation.timeout
+        self._one_link = presentation.one_link
+        # None spares the look-ups where everything is shown as it is.
+        self._ids = None if presentation.ids.plain else presentation.ids
+        # The kernel takes a missing name for known, too.
+        self.missing = EntryAttributes()
+        self.missing.st_ino = 0
+        self.missing.entry_timeout = presentation.timeout
+
+    def entry(self, node: Node, attrs: Attrs) -> EntryAttributes:
+        """The reply that describes *node*, made once until its attributes change."""
+        known = node.reply
+        if known is not None:
+            assert isinstance(known, EntryAttributes)
+            return known
+        made = EntryAttributes()
+        made.st_ino = node.ino
+        made.entry_timeout = self._timeout
+        made.attr_timeout = self._timeout
+        made.st_mode = attrs.mode
+        made.st_nlink = attrs.nlink
+        made.st_uid = attrs.uid
+        made.st_gid = attrs.gid
+        made.st_rdev = attrs.rdev
+        made.st_size = attrs.size
+        made.st_blksize = 4096
+        made.st_blocks = attrs.blocks
+        made.st_atime_ns = attrs.atime_ns
+        made.st_mtime_ns = attrs.mtime_ns
+        made.st_ctime_ns = attrs.ctime_ns
+        if self._ids is not None:
+            made.st_uid = self._ids.users.shown(attrs.uid)
+            made.st_gid = self._ids.groups.shown(attrs.gid)
+        if self._one_link and node.kind is Kind.DIRECTORY:
+            made.st_nlink = 1
+        node.reply = made
+        return made
+
+    def change(self, attr: EntryAttributes, fields: SetattrFields) -> AttrChange:
+        """What a setattr request wants."""
+        uid = attr.st_uid if fields.update_uid else None
+        gid = attr.st_gid if fields.update_gid else None
+        if self._ids is not None:
+            users, groups = self._ids.users, self._ids.groups
+            # Where all owners look alike, giving a file away changes nothing.
+            uid = users.kept(uid) if uid is not None and users.squash is None else None
+            gid = groups.kept(gid) if gid is not None and groups.squash is None else None
+        return AttrChange(
+            attr.st_mode if fields.update_mode else None,
+            uid,
+            gid,
+            attr.st_size if fields.update_size else None,
+            attr.st_atime_ns if fields.update_atime else None,
+            attr.st_mtime_ns if fields.update_mtime else None,
+        )
+
+    def caller(self, ctx: RequestContext) -> Caller:
+        """Who asks."""
+        if self._ids is None:
+            return Caller(ctx.uid, ctx.gid, not ctx.uid)
+        users, groups = self._ids.users, self._ids.groups
+        return Caller(users.kept(ctx.uid), groups.kept(ctx.gid), not ctx.uid)
+
+    def xattr_shown(self, name: bytes, value: bytes) -> bytes:
+        """The value of an extended attribute, for whoever asks."""
+        if self._ids is None or name not in _LISTS:
+            return value
+        return acl.mapped(value, self._ids.users.shown, self._ids.groups.shown)
+
+    def xattr_kept(self, name: bytes, value: bytes) -> bytes:
+        """The value of an extended attribute, for the layer; OSError EINVAL for nonsense."""
+        if self._ids is None or name not in _LISTS:
+            return value
+        try:
+            return acl.mapped(value, self._ids.users.kept, self._ids.groups.kept)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from exc
 
 
-def change(attr: EntryAttributes, fields: SetattrFields) -> AttrChange:
-    """What a setattr request wants."""
-    return AttrChange(
-        attr.st_mode if fields.update_mode else None,
-        attr.st_uid if fields.update_uid else None,
-        attr.st_gid if fields.update_gid else None,
-        attr.st_size if fields.update_size else None,
-        attr.st_atime_ns if fields.update_atime else None,
-        attr.st_mtime_ns if fields.update_mtime else None,
-    )
-
-
-def caller(ctx: RequestContext) -> Caller:
-    """Who asks."""
-    return Caller(ctx.uid, ctx.gid)
+_LISTS = (acl.ACCESS, acl.DEFAULT)
 
 
 def statvfs(found: os.statvfs_result, *, read_only: bool) -> StatvfsData:

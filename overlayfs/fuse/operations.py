@@ -24,10 +24,11 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
-from overlayfs.fuse import convert
+from overlayfs.fuse.convert import Converter, statvfs
 from overlayfs.fuse.guard import replies
 from overlayfs.tree.filesystem import Filesystem
 from overlayfs.tree.node import Node
+from overlayfs.union.presentation import Presentation
 
 if TYPE_CHECKING:
     from pyfuse3 import ReaddirToken
@@ -41,15 +42,23 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
 
     def __init__(
-        self, filesystem: Filesystem, ready: Callable[[], None], *, enable_acl: bool
+        self,
+        filesystem: Filesystem,
+        ready: Callable[[], None],
+        presentation: Presentation,
+        *,
+        checked: bool,
     ) -> None:
         """Serve *filesystem*; *ready* is called when the kernel starts to ask.
 
-        With *enable_acl* the kernel checks modes and access lists (FUSE_POSIX_ACL turns
-        default_permissions on as well).
+        With *checked* the kernel checks modes and access lists; FUSE_POSIX_ACL turns
+        default_permissions on as well.
         """
         super().__init__()
-        self.enable_acl = enable_acl
+        self.enable_acl = checked and presentation.acl and presentation.xattrs
+        self._convert = Converter(presentation)
+        self._has_xattrs = presentation.xattrs
+        self._syncs = presentation.sync
         self._ready = ready
         self._fs = filesystem
         self._nodes = filesystem.tree.nodes
@@ -61,7 +70,13 @@ class Operations(pyfuse3.Operations):
         return self._fs.tree.node(ino)
 
     def _entry(self, node: Node) -> EntryAttributes:
-        return convert.entry(node, self._fs.tree.attrs(node))
+        return self._convert.entry(node, self._fs.tree.attrs(node))
+
+    @staticmethod
+    def _check(offered: bool) -> None:
+        if not offered:
+            # The kernel asks just once: it does without the call from now on.
+            raise FUSEError(errno.ENOSYS)
 
     # -- finding -----------------------------------------------------------------------
 
@@ -72,7 +87,7 @@ class Operations(pyfuse3.Operations):
         try:
             return self._entry(self._fs.lookup(parent_inode, name))
         except FileNotFoundError:
-            return convert.MISSING
+            return self._convert.missing
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for ino, count in inode_list:
@@ -92,7 +107,7 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         node = self._node(inode)
-        await self._fs.attributes.change(node, convert.change(attr, fields))
+        await self._fs.attributes.change(node, self._convert.change(attr, fields))
         return self._entry(node)
 
     @replies
@@ -105,14 +120,14 @@ class Operations(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        made = self._fs.make(parent_inode, name, mode, convert.caller(ctx), rdev=rdev)
+        made = self._fs.make(parent_inode, name, mode, self._convert.caller(ctx), rdev=rdev)
         return self._entry(made)
 
     @replies
     async def mkdir(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(self._fs.make(parent_inode, name, mode, convert.caller(ctx)))
+        return self._entry(self._fs.make(parent_inode, name, mode, self._convert.caller(ctx)))
 
     @replies
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
@@ -126,7 +141,7 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(self._fs.symlink(parent_inode, name, target, convert.caller(ctx)))
+        return self._entry(self._fs.symlink(parent_inode, name, target, self._convert.caller(ctx)))
 
     @replies
     async def rename(
@@ -150,7 +165,7 @@ class Operations(pyfuse3.Operations):
 
     @replies
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        await self._fs.files.open(self._node(inode), flags, convert.caller(ctx))
+        await self._fs.files.open(self._node(inode), flags, self._convert.caller(ctx))
         return FileInfo(fh=FileHandleT(inode), keep_cache=True)
 
     @replies
@@ -162,7 +177,7 @@ class Operations(pyfuse3.Operations):
         flags: FlagT,
         ctx: RequestContext,
     ) -> tuple[FileInfo, EntryAttributes]:
-        node = self._fs.create(parent_inode, name, mode, convert.caller(ctx))
+        node = self._fs.create(parent_inode, name, mode, self._convert.caller(ctx))
         return FileInfo(fh=FileHandleT(node.ino), keep_cache=True), self._entry(node)
 
     @replies
@@ -185,6 +200,7 @@ class Operations(pyfuse3.Operations):
 
     @replies
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        self._check(self._syncs)
         await self._fs.files.fsync(self._nodes[fh], data_only=datasync)
 
     # -- directories -------------------------------------------------------------------
@@ -215,36 +231,42 @@ class Operations(pyfuse3.Operations):
 
     @replies
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        self._check(self._syncs)
         await self._fs.files.fsync_directory(self._fs.directory(fh))
 
     # -- extended attributes -----------------------------------------------------------
 
     @replies
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+        self._check(self._has_xattrs)
         value = self._fs.attributes.xattrs(self._node(inode)).get(name)
         if value is None:
             raise FUSEError(errno.ENODATA)
-        return value
+        return self._convert.xattr_shown(name, value)
 
     @replies
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+        self._check(self._has_xattrs)
         return [XAttrNameT(name) for name in self._fs.attributes.xattrs(self._node(inode))]
 
     @replies
     async def setxattr(
         self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
     ) -> None:
-        await self._fs.attributes.set_xattr(self._node(inode), name, value)
+        self._check(self._has_xattrs)
+        kept = self._convert.xattr_kept(name, value)
+        await self._fs.attributes.set_xattr(self._node(inode), name, kept)
 
     @replies
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+        self._check(self._has_xattrs)
         await self._fs.attributes.remove_xattr(self._node(inode), name)
 
     # -- the whole ---------------------------------------------------------------------
 
     @replies
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        return convert.statvfs(self._fs.statvfs(), read_only=self._fs.tree.upper is None)
+        return statvfs(self._fs.statvfs(), read_only=self._fs.tree.upper is None)
 
     @replies
     async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:

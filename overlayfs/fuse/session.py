@@ -14,6 +14,7 @@ from overlayfs.errors import MountFailed
 from overlayfs.fuse.operations import Operations
 from overlayfs.linux.mounts import unmount
 from overlayfs.tree.filesystem import Filesystem
+from overlayfs.union.presentation import AS_IT_IS, Presentation
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def serve(
     mountpoint: Path,
     options: Collection[str],
     ready: Callable[[], None],
+    presentation: Presentation = AS_IT_IS,
     *,
     aside: Callable[[], None] | None = None,
 ) -> None:
@@ -43,7 +45,8 @@ def serve(
     """
     logging.getLogger("pyfuse3").addFilter(_is_worth_telling)
     try:
-        operations = Operations(filesystem, ready, enable_acl="default_permissions" in options)
+        checked = "default_permissions" in options
+        operations = Operations(filesystem, ready, presentation, checked=checked)
         pyfuse3.init(operations, str(mountpoint), set(options))
     except RuntimeError as exc:
         # libfuse and fusermount3 say why on stderr.

@@ -24,10 +24,6 @@ class Index:
             ino, _, pending = name.partition("-")
             self._pending[int(ino, 16)] = int(pending, 16)
 
-    def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self.fd)
-
     def __contains__(self, ino: int) -> bool:
         return ino in self._pending
 

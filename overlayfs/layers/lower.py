@@ -8,6 +8,7 @@ from pathlib import Path
 
 from overlayfs.linux import fds, xattrs
 from overlayfs.union.attrs import Attrs, Kind
+from overlayfs.union.ids import Ids
 from overlayfs.union.merge import Found, Listing
 from overlayfs.union.names import (
     OLD_OVERRIDE_STAT,
@@ -35,7 +36,14 @@ class Layer:
     """
 
     def __init__(
-        self, path: Path, fmt: Format, number: int, links: Links = tuple, *, markers: bool = False
+        self,
+        path: Path,
+        fmt: Format,
+        number: int,
+        links: Links = tuple,
+        *,
+        markers: bool = False,
+        ids: Ids | None = None,
     ) -> None:
         """Open *path*.
 
@@ -43,13 +51,15 @@ class Layer:
         groups of paths that are hard links of one file, where somebody knows; it is asked
         when the first such file is to change.  With *markers* the layer is as it came out
         of a tar: ``.wh.NAME`` hides NAME (image-spec, layer.md, "Whiteouts"), besides
-        what hides it in the format *fmt*.
+        what hides it in the format *fmt*.  *ids* is for a layer that lies on an idmapped
+        mount: it has the ids as they are shown already.
         """
         self.path = path
         self._links = links
         self._groups: dict[bytes, tuple[bytes, ...]] | None = None
         self.format = fmt
         self.markers = markers
+        self._ids_shown = ids
         self.number = number
         self.root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self.root).st_dev
@@ -165,6 +175,9 @@ class Layer:
         mode, uid, gid, rdev, size = st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_size
         if self._overrides:
             mode, uid, gid, rdev, size = self._overridden(st, place)
+        if self._ids_shown is not None:
+            uid = self._ids_shown.users.kept_if_any(uid)
+            gid = self._ids_shown.groups.kept_if_any(gid)
         return Attrs(
             mode,
             st.st_nlink,

@@ -7,7 +7,6 @@ opened.  Both are in the layer format, which for root is the kernel's own
 """
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -19,6 +18,7 @@ from overlayfs.errors import MountFailed
 from overlayfs.layers.index import Index
 from overlayfs.layers.lower import Layer
 from overlayfs.layers.whiteouts import Markers, Spot, Work, fitting
+from overlayfs.layers.workdir import WorkDirectory
 from overlayfs.linux import fds, files, xattrs
 from overlayfs.union import acl
 from overlayfs.union.attrs import Attrs, Kind
@@ -30,6 +30,7 @@ from overlayfs.union.names import (
     encode_override,
     whiteout_target,
 )
+from overlayfs.union.policy import PLAIN, Policy
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -50,7 +51,14 @@ class Upper(Layer):
     """A layer that can be written; its methods take descriptors of its directories."""
 
     def __init__(
-        self, path: Path, work: Path, fmt: Format, number: int, *, markers: bool = False
+        self,
+        path: Path,
+        work: Path,
+        fmt: Format,
+        number: int,
+        *,
+        markers: bool = False,
+        policy: Policy = PLAIN,
     ) -> None:
         """Open and lock *path* and *work*, and empty the work directory.
 
@@ -58,31 +66,22 @@ class Upper(Layer):
         ours when their directory is first read.
 
         Raises MountFailed when another mount has one of them, or when they are on
-        different file systems.
+        different file systems, and what ``WorkDirectory`` refuses.
         """
         super().__init__(path, fmt, number, markers=markers)
-        inner, index = work / "work", work / "index"
-        for made in (inner, index):
-            made.mkdir(mode=0o700, exist_ok=True)
-        self._locks = [self.root, os.open(work, os.O_RDONLY | os.O_DIRECTORY)]
-        for fd, place in zip(self._locks, (path, work), strict=True):
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                raise MountFailed(
-                    f"{place}: in use by another mount",
-                    hint="unmount that one, or choose another directory",
-                ) from exc
-        for draft in inner.iterdir():
-            if draft.is_dir() and not draft.is_symlink():
-                shutil.rmtree(draft)
-            else:
-                draft.unlink()
-        self.work = os.open(inner, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        bare(self.work)
-        self.index = Index(os.open(index, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        if os.fstat(self.work).st_dev != self.device:
+        try:
+            self._workdir = WorkDirectory(
+                work, self.root, path, volatile=policy.volatile, force=policy.force
+            )
+        except BaseException:
+            super().close()
+            raise
+        self.policy = policy
+        self.work = self._workdir.drafts
+        if self._workdir.device != self.device:
             raise MountFailed(f"{work}: not on the file system of the upper directory {path}")
+        bare(self.work)
+        self.index = Index(self._workdir.index)
         self._drafts = Work(self.work)
         self.whiteouts = fitting(self._drafts, fmt)
         self.markers = markers or isinstance(self.whiteouts, Markers)
@@ -92,14 +91,12 @@ class Upper(Layer):
         self._origin = fmt.prefix + b"pyoverlay.origin"
 
     def close(self) -> None:
-        self.index.close()
-        os.close(self.work)
-        os.close(self._locks[1])
+        """Let the next mount begin, then bring everything to the disk, unless volatile."""
+        self._workdir.unlock()
+        if not self._workdir.volatile:
+            files.syncfs(self.root)
+        self._workdir.close()
         super().close()
-
-    def sync(self) -> None:
-        """Bring everything that was written to the disk."""
-        files.syncfs(self.root)
 
     # -- new files ---------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,12 +35,38 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         raise OSError(code, said or os.strerror(code), str(mountpoint))
 
 
+# sys/mount.h, by the words of mount(8)
+_FLAGS = {
+    "ro": 1,
+    "nosuid": 2,
+    "nodev": 4,
+    "noexec": 8,
+    "sync": 16,
+    "dirsync": 128,
+    "nosymfollow": 256,
+    "noatime": 1024,
+    "nodiratime": 2048,
+}
+_MS_REMOUNT = 32
+
+
+def remount(mountpoint: Path, options: Collection[str]) -> None:
+    """Change the flags of what is mounted at *mountpoint* to *options*; mount(2)."""
+    flags = _MS_REMOUNT
+    for option in options:
+        flags |= _FLAGS.get(option, 0)
+    if _libc.mount(None, ctypes.c_char_p(os.fsencode(mountpoint)), None, flags, None):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(mountpoint))
+
+
 class Mount(NamedTuple):
     """One line of /proc/self/mountinfo; see proc(5)."""
 
     mountpoint: Path
     kind: str
     source: str
+    options: frozenset[str]
 
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -52,8 +79,19 @@ def mounted() -> list[Mount]:
     for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1]:
         fields, _, rest = os.fsdecode(line).partition(" - ")
         kind, source = rest.split(" ")[:2]
-        found.append(Mount(Path(_plain(fields.split(" ")[4])), kind, _plain(source)))
+        words = fields.split(" ")
+        options = frozenset(words[5].split(","))
+        found.append(Mount(Path(_plain(words[4])), kind, _plain(source), options))
     return found
+
+
+def is_idmapped(path: Path) -> bool:
+    """Whether *path*, absolute and free of links, lies on an idmapped mount."""
+    found = [mount for mount in mounted() if path.is_relative_to(mount.mountpoint)]
+    # The deepest mount point; of several there the last one covers the others.
+    deepest = max(found, key=lambda mount: len(mount.mountpoint.parts), default=None)
+    over = [m for m in found if deepest and m.mountpoint == deepest.mountpoint]
+    return bool(over) and "idmapped" in over[-1].options
 
 
 def _plain(field: str) -> str:

@@ -20,6 +20,7 @@ from overlayfs.layers.complete import Below, Unsaid, complete, completion
 from overlayfs.layers.lower import Layer
 from overlayfs.layers.writer import Unpacked
 from overlayfs.linux import fds, locks
+from overlayfs.linux.boot import this_boot
 from overlayfs.store import records
 from overlayfs.store.chains import Step, steps
 from overlayfs.store.intake import Intake, Taken
@@ -187,7 +188,7 @@ class Adding:
         for job in self._jobs:
             assert job.taken is not None
             blob = job.taken.blob
-            record = BlobRecord(blob.media_type, blob.digest, blob.size, records.this_boot())
+            record = BlobRecord(blob.media_type, blob.digest, blob.size, this_boot())
             diff_id = job.source.diff_id
             self._layers.add_blob(diff_id, record, job.taken.blob_path, self._drafts)
         for name, draft in self._made.items():

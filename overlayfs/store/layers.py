@@ -9,6 +9,7 @@ from overlayfs.image.digest import Digest
 from overlayfs.image.json import encode
 from overlayfs.layers.complete import Completion
 from overlayfs.layers.writer import Unpacked
+from overlayfs.linux.boot import this_boot
 from overlayfs.store import records
 from overlayfs.store.chains import Step
 from overlayfs.store.drafts import remove_path
@@ -95,7 +96,7 @@ class Layers:
     def unsettled(self) -> list[tuple[Path, DiffRecord | LayerRecord]]:
         """The records of what was written in this boot and may not be on the disk."""
         found: list[tuple[Path, DiffRecord | LayerRecord]] = []
-        boot = records.this_boot()
+        boot = this_boot()
         for path in self._paths.layers.iterdir():
             if path.name.endswith(".json"):
                 diff = records.read(path, DiffRecord)
@@ -109,7 +110,7 @@ class Layers:
 
     def settled(self, path: Path, known: DiffRecord | LayerRecord, drafts: Path) -> None:
         """Note that the thing that *known* tells of in *path* is on the disk."""
-        boot = records.this_boot()
+        boot = this_boot()
         if records.read(path, type(known)) != known:
             return  # it says something newer
         if isinstance(known, LayerRecord):
@@ -142,6 +143,6 @@ def write_record(folder: Path, step: Step, unpacked: Unpacked, needed: Completio
         unpacked.foreign,
         unpacked.aliases,
         unpacked.whiteouts,
-        records.this_boot(),
+        this_boot(),
     )
     record(folder).write_bytes(encode(known))

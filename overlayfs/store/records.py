@@ -8,7 +8,6 @@ is another one, and what was not known to be on the disk is not believed.
 
 import os
 import secrets
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,16 +16,11 @@ from msgspec import Struct
 from overlayfs.errors import InvalidImage
 from overlayfs.image.digest import Digest
 from overlayfs.image.json import decode
+from overlayfs.linux.boot import this_boot
 from overlayfs.linux.sync import sync_dir
 
 # The lists of directories and links of a layer; the writer bounds them.
 _LIMIT = 1 << 30
-
-
-@cache
-def this_boot() -> str:
-    """The kernel's name for the time since it was started (random(4), boot_id)."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class BlobRecord(Struct, frozen=True, omit_defaults=True):

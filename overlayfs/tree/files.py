@@ -39,7 +39,7 @@ class Files:
                     os.ftruncate(node.fd, 0)  # an empty file, too, is modified by O_TRUNC
                     node.xattrs = None  # and security.capability goes
                 node.changed()
-                if truncated and caller.uid:
+                if truncated and not caller.privileged:
                     self._drop_suid(node)
         except BaseException:
             self.release(node)

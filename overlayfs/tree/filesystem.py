@@ -167,7 +167,6 @@ class Filesystem:
         """Bring everything to the disk and close it; nothing is asked afterwards."""
         self.tree.close()
         if self.tree.upper is not None:
-            self.tree.upper.sync()
             self.tree.upper.close()
         for layer in self.tree.layers:
             layer.close()

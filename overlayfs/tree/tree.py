@@ -67,8 +67,18 @@ class Tree:
     """The union of *layers* (topmost first), beneath *upper* if there is one."""
 
     def __init__(
-        self, layers: Sequence[Layer], upper: Upper | None, *, descriptors: int = 1024
+        self,
+        layers: Sequence[Layer],
+        upper: Upper | None,
+        *,
+        descriptors: int = 1024,
+        narrow: bool = False,
     ) -> None:
+        """Merge them.
+
+        At most *descriptors* directories are open at once.  With *narrow* inode numbers
+        have 32 bits, and other values at the next mount.
+        """
         self.upper = upper
         self.layers = tuple(layers)
         stack = (upper, *layers) if upper is not None else self.layers
@@ -76,7 +86,8 @@ class Tree:
         self.root.lookups = 1
         self.nodes: dict[int, Node] = {ROOT: self.root}
         self.descriptors = DirectoryDescriptors(descriptors)
-        self._allocated = 0
+        self._narrow = narrow
+        self._allocated = ROOT if narrow else _ALLOCATED
         # Gives a lower name of a file in the upper layer a name there: see CopyUp.
         self.adopt: Callable[[Node, Name], None] = _no_upper
 
@@ -268,18 +279,17 @@ class Tree:
 
     def _number(self, layer: Layer, found: Found | None, strange: set[Layer]) -> int:
         assert found is not None
-        if layer in strange or found.ino >> _SHIFT:
+        if self._narrow or layer in strange or found.ino >> _SHIFT:
             return self._allocate()
         return layer.number << _SHIFT | found.ino
 
     def _allocate(self) -> int:
         self._allocated += 1
-        return _ALLOCATED + self._allocated
+        return self._allocated
 
-    @staticmethod
-    def is_lasting(ino: int) -> bool:
+    def is_lasting(self, ino: int) -> bool:
         """Whether *ino* will mean the same file at the next mount."""
-        return not _ALLOCATED <= ino < UPPER_NUMBER << _SHIFT
+        return not self._narrow and not _ALLOCATED <= ino < UPPER_NUMBER << _SHIFT
 
     # -- keeping -----------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ BETWEEN ACL ENTRIES AND FILE PERMISSION BITS".
 """
 
 import struct
+from collections.abc import Callable
 
 ACCESS = b"system.posix_acl_access"
 DEFAULT = b"system.posix_acl_default"
@@ -13,6 +14,7 @@ DEFAULT = b"system.posix_acl_default"
 _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
 _USER_OBJ, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x04, 0x10, 0x20
+_USER, _GROUP = 0x02, 0x08
 _PLAIN = {_USER_OBJ, _GROUP_OBJ, _OTHER}
 
 
@@ -47,6 +49,15 @@ def with_permissions(acl: bytes, mode: int) -> bytes:
     return _VERSION + b"".join(
         _ENTRY.pack(tag, mode >> shifts[tag] & 7 if tag in shifts else perm, who)
         for tag, perm, who in entries
+    )
+
+
+def mapped(acl: bytes, user: Callable[[int], int], group: Callable[[int], int]) -> bytes:
+    """*acl* for other ids: each named *user* and *group* is replaced."""
+    change = {_USER: user, _GROUP: group}
+    return _VERSION + b"".join(
+        _ENTRY.pack(tag, perm, change[tag](who) if tag in change else who)
+        for tag, perm, who in _entries(acl)
     )
 
 

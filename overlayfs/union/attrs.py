@@ -69,7 +69,8 @@ class AttrChange(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who asks: the owner of what gets created."""
+    """Who asks: the owner of what gets created; *privileged* keeps suid bits when it writes."""
 
     uid: int
     gid: int
+    privileged: bool = True

@@ -135,9 +135,12 @@ def decode_override(value: bytes) -> tuple[Kind | None, int, int, int, tuple[int
     found = _OVERRIDE.fullmatch(value)
     if found is None:
         raise ValueError(f"not an override: {value!r}")
-    uid, gid, mode, what, major, minor = found.groups()
+    uid, gid, octal, what, major, minor = found.groups()
+    mode = int(octal, 8)
     kind = Kind(what.decode()) if what else None
-    return kind, int(mode, 8), int(uid), int(gid), (int(major or 0), int(minor or 0))
+    if kind is None and mode > 0o7777:
+        kind = Kind.of(mode)  # fuse-overlayfs 1 writes all of st_mode
+    return kind, mode & 0o7777, int(uid), int(gid), (int(major or 0), int(minor or 0))
 
 
 _OVERRIDE = re.compile(rb"(\d+):(\d+):([0-7]+)(?::([a-z]+)(?:-?(\d+)[-:](\d+))?)?")

@@ -41,7 +41,7 @@ def test_a_mount_is_found_whatever_its_name(tmp_path: Path, needs_root: None, na
     path = tmp_path / name
     assert not [mount for mount in mounted() if mount.mountpoint == path]
     with tmpfs(path, "the source"):
-        assert mounted()[-1] == Mount(path, "tmpfs", "the source")
+        assert mounted()[-1] == Mount(path, "tmpfs", "the source", frozenset({"rw", "relatime"}))
 
 
 def test_a_name_that_is_no_text(tmp_path: Path, needs_root: None) -> None:

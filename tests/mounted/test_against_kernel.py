@@ -36,7 +36,8 @@ PLAIN = Flavour(
 def random_stack(base: Path, chance: random.Random, flavour: Flavour) -> tuple[Stack, Stack]:
     """A stack of random layers, and another on the same ones."""
     options = ("userxattr",) if flavour.prefix == "user" else ()
-    ours = Stack.make(base / "ours", lowers=chance.choice([1, 2, 3]), options=options)
+    own = options if flavour.owners else ("xattr_permissions=2",)
+    ours = Stack.make(base / "ours", lowers=chance.choice([1, 2, 3]), options=own)
     below: list[Path] = []
     for layer in reversed(ours.lowers):
         make_layer(chance, layer, below, flavour)

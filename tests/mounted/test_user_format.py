@@ -13,7 +13,7 @@ from tests.support.union import Stack, is_whiteout, run, write
 @pytest.fixture
 def user_stack(tmp_path: Path, needs_root: None, needs_fuse: None) -> Stack:
     """Two lower directories, an upper one, and no privilege used on any."""
-    return Stack.make(tmp_path / "stack", lowers=2, options=("userxattr",))
+    return Stack.make(tmp_path / "stack", lowers=2, options=("xattr_permissions=2",))
 
 
 def test_chown_of_a_link_leaves_the_times_of_its_directory(user_stack: Stack) -> None:

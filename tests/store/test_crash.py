@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from overlayfs.errors import OverlayError
-from overlayfs.store.records import this_boot
+from overlayfs.linux.boot import this_boot
 from overlayfs.store.store import Store, StoredImage
 from overlayfs.union.names import Format
 from tests.store.conftest import BASE, UPPER, Counter, add, contents, docker, oci, opened

@@ -1,0 +1,304 @@
+"""The options of ``pyoverlayfs``: what the kernel's overlayfs and fuse-overlayfs know.
+
+The option list is split as the kernel does it (fs/overlayfs/params.c): a backslash keeps
+the next character from being a comma or a colon, and goes.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from overlayfs.errors import OverlayError
+from overlayfs.union.ids import IdMap, Ids
+from overlayfs.union.names import Format
+from overlayfs.union.policy import PLAIN, Policy
+from overlayfs.union.presentation import AS_IT_IS, Presentation
+from overlayfs.union.redirects import Redirects
+
+_HINT = "see pyoverlayfs -h"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options say; *format* None leaves it to what this process can write."""
+
+    lowers: tuple[Path, ...] = ()
+    upper: Path | None = None
+    work: Path | None = None
+    read_only: bool = False
+    format: Format | None = None
+    presentation: Presentation = AS_IT_IS
+    policy: Policy = PLAIN
+    remount: bool = False
+    asked_read_only: bool = False
+    allow_other: bool | None = None
+    fsname: str | None = None
+    subtype: str = "pyoverlayfs"
+    to_kernel: tuple[str, ...] = ()
+
+
+# Passed on: the kernel and libfuse know them.
+_TO_KERNEL = {
+    *("nosuid", "nodev", "noexec", "noatime", "nodiratime", "sync", "dirsync"),
+    *("nosymfollow", "allow_root", "auto_unmount"),
+}
+# What is so anyway, or says nothing to a file system: mount(8), systemd.mount(5).
+_NOTHING = {
+    *("rw", "suid", "dev", "exec", "atime", "diratime", "async", "defaults"),
+    *("relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime"),
+    *("auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail"),
+    *("silent", "loud", "mand", "nomand", "iversion", "noiversion", "symfollow"),
+    # How the mount is shared with other namespaces: mount_namespaces(7).
+    *("private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"),
+    *("default_permissions", "nonempty", "clone_fd", "big_writes"),
+}
+# Valued options that change nothing here, and why.
+_NOTHING_VALUED = {
+    "threaded": {"0", "1"},  # how fuse-overlayfs works inside
+    "fast_ino": {"0", "1"},  # numbers are always the right ones
+    "xino": {"on", "off", "auto"},  # numbers of all layers differ anyway
+    "index": {"on", "off"},  # hard links always stay together
+    "uuid": {"on", "off", "null", "auto"},  # a FUSE file system has none
+    "nfs_export": {"off"},
+    "verity": {"off"},
+    "context": None,  # SELinux labels are those of the layers
+    "fscontext": None,
+    "defcontext": None,
+    "rootcontext": None,
+    "comment": None,
+    "uid": None,  # of a user in fstab; the owners are those of the layers
+    "gid": None,
+    "plugins": {""},
+}
+_REFUSED = {
+    "nfs_export": "file handles that survive the mount cannot be given by a FUSE file system",
+    "verity": "fs-verity digests are not checked; the layers' digests are when they are unpacked",
+    "datadir+": "data-only layers are not known here",
+    "plugins": "plug-ins of fuse-overlayfs are not known here",
+}
+
+
+def parse(words: Iterable[str], *, sloppy: bool = False) -> Wanted:
+    """What the option lists *words* (each after one ``-o``) want; OverlayError if it is wrong.
+
+    *sloppy* passes over unknown options, as ``mount -s`` does.
+    """
+    found = _Options(sloppy=sloppy)
+    for word in words:
+        for option in split(word, ","):
+            if option:  # podman doubles commas
+                found.take(option)
+    return found.wanted()
+
+
+def split(text: str, mark: str) -> list[str]:
+    """The parts of *text* between *mark*; backslashes stay where they are."""
+    parts = [""]
+    for piece in re.findall(r"\\.|.", text, re.DOTALL):
+        if piece == mark:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
+
+
+def plain(text: str) -> str:
+    """*text* without the backslashes that kept characters."""
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+
+
+class _Options:
+    """One option after the other; the last one of a name counts, as with the kernel."""
+
+    def __init__(self, *, sloppy: bool) -> None:
+        self._sloppy = sloppy
+        self._given: dict[str, str] = {}
+        self._flags: set[str] = set()
+        self._single: list[str] = []
+        self._to_kernel: list[str] = []
+
+    def take(self, option: str) -> None:
+        """Note *option* down, or refuse it."""
+        name, equals, value = option.partition("=")
+        if equals and name in _VALUED:
+            self._given[name] = value
+        elif equals and name == "lowerdir+":
+            self._single.append(value)
+        elif not equals and name in _PLAIN_FLAGS:
+            self._flags.add(name)
+            self._flags -= _OPPOSITES.get(name, set())
+        elif not equals and name in _TO_KERNEL:
+            self._to_kernel.append(name)
+        elif name in _REFUSED and value not in (_NOTHING_VALUED.get(name) or ()):
+            raise OverlayError(f"{option}: {_REFUSED[name]}")
+        elif equals and name in _NOTHING_VALUED:
+            known = _NOTHING_VALUED[name]
+            if known is not None and value not in known:
+                raise _wrong(option, known)
+        elif not (
+            self._sloppy
+            or (not equals and (name in _NOTHING or name == "xino"))
+            or name.startswith(("x-", "X-"))
+        ):
+            raise OverlayError(f"{option}: unknown option", hint=_HINT)
+        if name in _OPPOSITE_OF_KERNEL:
+            self._to_kernel = [each for each in self._to_kernel if each != "no" + name]
+
+    def wanted(self) -> Wanted:
+        """All of it together."""
+        given, flags = self._given, self._flags
+        upper = given.get("upperdir") or None
+        work = given.get("workdir") or None
+        read_only = "ro" in flags or upper is None
+        if upper and not work and not read_only:
+            raise OverlayError("upperdir= needs workdir=", hint=_HINT)
+        lowers = self._lowers()
+        sync = given.get("sync", "lazy")
+        if sync not in ("strict", "lazy"):
+            raise _wrong(f"sync={sync}", {"strict", "lazy"})
+        volatile = "volatile" in flags
+        if volatile and sync == "strict":
+            raise OverlayError("volatile and sync=strict contradict each other")
+        if volatile and self._switch("fsync", default=False):
+            raise OverlayError("volatile and fsync=1 contradict each other")
+        redirects, metacopy = self._redirects()
+        found = Wanted(
+            lowers=lowers,
+            upper=Path(plain(upper)) if upper else None,
+            work=Path(plain(work)) if work and not read_only else None,
+            read_only=read_only,
+            format=self._format(),
+            presentation=self._presentation(volatile=volatile),
+            policy=Policy(
+                redirects=redirects,
+                metacopy=metacopy,
+                strict=sync == "strict",
+                volatile=volatile,
+                force="force" in flags,
+            ),
+            remount="remount" in flags,
+            asked_read_only="ro" in flags,
+            allow_other=True if "allow_other" in flags else None,
+            to_kernel=tuple(self._to_kernel),
+        )
+        names = {key: plain(given[key]) for key in ("fsname", "subtype") if given.get(key)}
+        return replace(found, **names) if names else found  # type: ignore[arg-type]
+
+    def _lowers(self) -> tuple[Path, ...]:
+        text = self._given.get("lowerdir")
+        if text is None and not self._single:
+            if "remount" in self._flags:
+                return ()
+            raise OverlayError("the option lowerdir= is missing", hint=_HINT)
+        if text is not None and self._single:
+            raise OverlayError("lowerdir= and lowerdir+= cannot be mixed", hint=_HINT)
+        if text is None:
+            return tuple(Path(plain(each)) for each in self._single)
+        parts = split(text, ":")
+        if "" in parts:
+            raise OverlayError(
+                f"lowerdir={text}: an empty name between colons",
+                hint="data-only layers (::) are not known here; \\: is a colon in a name",
+            )
+        return tuple(Path(plain(part)) for part in parts)
+
+    def _switch(self, name: str, *, default: bool) -> bool:
+        value = self._given.get(name)
+        if value is None:
+            return default
+        if value not in ("0", "1"):
+            raise _wrong(f"{name}={value}", {"0", "1"})
+        return value == "1"
+
+    def _format(self) -> Format | None:
+        kept = self._given.get("xattr_permissions", "0")
+        formats = {"0": None, "1": Format.PRIVILEGED, "2": Format.USER}
+        if kept not in formats:
+            raise _wrong(f"xattr_permissions={kept}", set(formats))
+        if "userxattr" not in self._flags:
+            return formats[kept]
+        if kept == "1":
+            raise OverlayError("userxattr and xattr_permissions=1 contradict each other")
+        return formats[kept] or Format.USERXATTR
+
+    def _redirects(self) -> tuple[Redirects, bool]:
+        given = self._given
+        value = given.get("redirect_dir", "off")
+        if value not in _REDIRECTS:
+            raise _wrong(f"redirect_dir={value}", set(_REDIRECTS))
+        redirects = _REDIRECTS[value]
+        copy = given.get("metacopy", "off")
+        if copy not in ("on", "off"):
+            raise _wrong(f"metacopy={copy}", {"on", "off"})
+        metacopy = copy == "on"
+        if metacopy and redirects is Redirects.IGNORE:
+            raise OverlayError(
+                f"metacopy=on and redirect_dir={value} contradict each other",
+                hint="a copy of the attributes says by a redirect where its data is",
+            )
+        return redirects, metacopy
+
+    def _presentation(self, *, volatile: bool) -> Presentation:
+        given, flags = self._given, self._flags
+        timeout = given.get("timeout")
+        try:
+            seconds = AS_IT_IS.timeout if timeout is None else float(timeout)
+            if not 0 <= seconds <= AS_IT_IS.timeout:
+                raise ValueError(timeout)
+        except ValueError:
+            raise OverlayError(f"timeout={timeout}: not a number of seconds") from None
+        return Presentation(
+            ids=Ids(self._id_map("uid", os.geteuid()), self._id_map("gid", os.getegid())),
+            timeout=seconds,
+            one_link="static_nlink" in flags,
+            narrow="ino32_t" in flags,
+            xattrs=not self._switch("noxattrs", default=False),
+            acl="noacl" not in flags,
+            sync=not volatile and self._switch("fsync", default=True),
+        )
+
+    def _id_map(self, what: str, ours: int) -> IdMap:
+        squash = self._given.get(f"squash_to_{what}")
+        if squash is None and "squash_to_root" in self._flags:
+            squash = "0"
+        text = self._given.get(f"{what}mapping")
+        try:
+            if squash is not None:
+                number = int(squash)
+                if not 0 <= number < 1 << 32:
+                    raise ValueError(squash)
+                return IdMap(squash=number, ours=ours)
+        except ValueError:
+            raise OverlayError(f"squash_to_{what}={squash}: not an id") from None
+        try:
+            return IdMap.parse(text) if text is not None else IdMap()
+        except ValueError:
+            raise OverlayError(
+                f"{what}mapping={text}: not ids in threes",
+                hint=f"{what}mapping=FIRST-IN-LAYERS:FIRST-SHOWN:HOW-MANY[:...]",
+            ) from None
+
+
+_VALUED = {
+    *("lowerdir", "upperdir", "workdir", "fsname", "subtype", "timeout", "sync"),
+    *("redirect_dir", "metacopy", "xattr_permissions", "noxattrs", "fsync"),
+    *("uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid"),
+}
+_PLAIN_FLAGS = {
+    *("ro", "rw", "allow_other", "userxattr", "volatile", "force", "remount"),
+    *("squash_to_root", "static_nlink", "noacl", "ino32_t"),
+}
+_OPPOSITES = {"rw": {"ro"}, "ro": {"rw"}}
+_OPPOSITE_OF_KERNEL = {"suid", "dev", "exec", "atime", "diratime"}
+_REDIRECTS = {
+    "on": Redirects.MAKE,
+    "follow": Redirects.FOLLOW,
+    "off": Redirects.FOLLOW,  # as the kernel's redirect_always_follow has it
+    "nofollow": Redirects.IGNORE,
+}
+
+
+def _wrong(option: str, known: set[str]) -> OverlayError:
+    return OverlayError(f"{option}: it must be one of {', '.join(sorted(known))}", hint=_HINT)
