@@ -127,7 +127,8 @@ def serve(
 ) -> None:
     """Mount *stack*, call *ready* when it answers, return when it is unmounted and synced.
 
-    A service manager is told, unless *ready* says something else.  *options* are those of fuse(8).  *aside* runs in a thread meanwhile.  Raises MountFailed.
+    A service manager is told, unless *ready* says something else.  *options* are those of
+    fuse(8).  *aside* runs in a thread meanwhile.  Raises MountFailed.
     """
     from overlayfs.fuse.session import serve as serve_fuse
 
