@@ -239,15 +239,16 @@ class Operations(pyfuse3.Operations):
     @replies
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
         self._check(self._has_xattrs)
-        value = self._fs.attributes.xattrs(self._node(inode)).get(name)
-        if value is None:
-            raise FUSEError(errno.ENODATA)
+        value = self._fs.attributes.xattr(self._node(inode), name)
         return self._convert.xattr_shown(name, value)
 
     @replies
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         self._check(self._has_xattrs)
-        return [XAttrNameT(name) for name in self._fs.attributes.xattrs(self._node(inode))]
+        found = self._fs.attributes.xattrs(self._node(inode))
+        # xattr(7): to others they are invisible.  The kernel refuses their values by itself.
+        hidden = b"trusted." if ctx.uid else ()
+        return [XAttrNameT(name) for name in found if not name.startswith(hidden)]
 
     @replies
     async def setxattr(

@@ -9,8 +9,12 @@ import os
 
 Place = bytes | int
 
-# EOVERFLOW: capabilities of a user that this user namespace does not know (capabilities(7)).
-_NONE_HERE = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EOVERFLOW)
+# EINVAL: everybody may give any file a security.capability without content, which cannot be
+# read.  EOVERFLOW: one of a user that this user namespace does not know (capabilities(7)).
+_NONE_HERE = (
+    *(errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES),
+    *(errno.EINVAL, errno.EOVERFLOW),
+)
 
 
 def get(place: Place, name: bytes) -> bytes | None:

@@ -82,6 +82,15 @@ class Attributes:
             node.xattrs = node.layer.xattrs(self._tree.place(node)) or _NO_XATTRS
         return node.xattrs
 
+    def xattr(self, node: Node, name: bytes) -> bytes:
+        """The extended attribute *name*; OSError ENODATA when it is not there."""
+        value = self.xattrs(node).get(name)
+        if value is None:
+            if not name.startswith(_NAMESPACES):
+                raise OSError(errno.EOPNOTSUPP, "no such namespace", name)
+            raise OSError(errno.ENODATA, "no such attribute", name)
+        return value
+
     async def set_xattr(self, node: Node, name: bytes, value: bytes) -> None:
         """Set the extended attribute *name*."""
         upper = await self._in_upper(node)
@@ -91,8 +100,9 @@ class Attributes:
 
     async def remove_xattr(self, node: Node, name: bytes) -> None:
         """Remove the extended attribute *name*; OSError ENODATA when it is not there."""
-        if name not in self.xattrs(node):
-            raise OSError(errno.ENODATA, "no such attribute", name)
+        if name in _LISTS and name not in self.xattrs(node):
+            return  # as on a disk: the mode says it all then
+        self.xattr(node, name)
         upper = await self._in_upper(node)
         node.xattrs = None
         node.changed()
@@ -110,5 +120,8 @@ class Attributes:
         return permitted, lists
 
 
+_LISTS = (acl.ACCESS, acl.DEFAULT)
+# What a file can have; for others there is no handler, on any file (xattr(7)).
+_NAMESPACES = (b"user.", b"trusted.", b"security.", *_LISTS)
 # Most files have none; they share one dictionary, which nothing changes.
 _NO_XATTRS: dict[bytes, bytes] = {}

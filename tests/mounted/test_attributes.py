@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.callers import as_someone, by_root, refused
+from tests.support.callers import as_someone, by_root, outcome, refused
 from tests.support.tree import names
 from tests.support.union import Stack, run, write
 
@@ -109,6 +109,57 @@ def test_flags_and_errors_of_extended_attributes(stack: Stack) -> None:
             os.setxattr(path, "nonsense.name", b"")
         with refused(errno.ENOSPC):
             os.setxattr(path, "user.much", b"x" * 60000)
+
+
+@pytest.mark.parametrize("name", ["nonsense.name", "system.nonsense", "user.none"])
+def test_names_outside_of_every_namespace_are_not_supported(stack: Stack, name: str) -> None:
+    disk = write(stack.base / "disk")
+    write(stack.lower / "lower")
+    write(stack.upper / "upper")
+
+    def outcomes(path: Path) -> list[str]:
+        return [
+            outcome(lambda: os.getxattr(path, name)),
+            outcome(lambda: os.removexattr(path, name)),
+            outcome(lambda: os.setxattr(path, name, b"", os.XATTR_REPLACE)),
+        ]
+
+    with stack.mounted() as mnt:
+        for layer in ("lower", "upper"):
+            assert outcomes(mnt / layer) == outcomes(disk)
+
+
+@pytest.mark.parametrize("name", ["system.posix_acl_access", "system.posix_acl_default"])
+def test_removing_an_access_list_that_is_not_there(stack: Stack, name: str) -> None:
+    (stack.base / "disk").mkdir()
+    (stack.lower / "lower").mkdir()
+    (stack.upper / "upper").mkdir()
+    with stack.mounted() as mnt:
+        for path in (stack.base / "disk", mnt / "lower", mnt / "upper"):
+            os.removexattr(path, name)
+            assert os.listxattr(path) == []
+
+
+def test_others_do_not_see_trusted_attributes(open_stack: Stack) -> None:
+    path = write(open_stack.lower / "file")
+    for name in ("trusted.t", "user.u"):
+        os.setxattr(path, name, b"")
+    with open_stack.mounted() as mnt:
+        assert sorted(os.listxattr(mnt / "file")) == ["trusted.t", "user.u"]
+        assert as_someone("print(os.listxattr(sys.argv[1]))", mnt / "file") == "['user.u']"
+
+
+def test_a_capability_that_cannot_be_read_spoils_nothing(stack: Stack) -> None:
+    """Anybody can set one to nothing, on any file, and then getxattr(2) says EINVAL."""
+    path = write(stack.lower / "file", "text")
+    os.setxattr(path, "user.u", b"v")
+    os.setxattr(path, "security.capability", b"")
+    with stack.mounted() as mnt:
+        assert (mnt / "file").read_text() == "text"
+        assert os.listxattr(mnt / "file") == ["user.u"]
+        (mnt / "file").chmod(0o600)
+        assert (mnt / "file").read_text() == "text"
+    assert os.getxattr(stack.upper / "file", "user.u") == b"v"
 
 
 GETXATTR = """
