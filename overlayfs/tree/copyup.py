@@ -190,7 +190,9 @@ class CopyUp:
             self._tree.directory(parent).below.add(name)
         node.names = names[:1]
         for other in others:
-            self.adopt(node, other)
+            # Not adopt(): these are none of those that the index waits for.
+            self._link_over(node, other)
+        node.changed()
 
     def again(self, node: Node, attrs: Attrs) -> None:
         """Put a new file with *attrs*, and all else as it is, in the place of *node*.

@@ -48,6 +48,20 @@ def test_a_name_in_a_directory_nobody_looked_into_belongs_to_it_too(stack: Stack
         assert (mnt / "d1/f").stat().st_nlink == 2
 
 
+def test_a_name_nobody_looked_at_is_not_lost_among_names_that_are_known(stack: Stack) -> None:
+    write(stack.lower / "d1/f", "old")
+    (stack.lower / "d2").mkdir()
+    for name in ("d1/g", "d1/h", "d2/i"):
+        (stack.lower / name).hardlink_to(stack.lower / "d1/f")
+    with stack.mounted() as mnt:
+        (mnt / "d1/f").write_text("new")
+        assert (mnt / "d1/f").stat().st_nlink == 4
+    with stack.mounted() as mnt:
+        assert (mnt / "d2/i").read_text() == "new"
+        assert (mnt / "d2/i").stat().st_nlink == 4
+    assert list((stack.work / "index").iterdir()) == []
+
+
 ORDERS = list(itertools.permutations(("a/one", "b/two", "c/three")))
 
 
