@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Collection
 
 from pyfuse3 import EntryAttributes, RequestContext, SetattrFields, StatvfsData
 
@@ -77,6 +78,12 @@ class Converter:
             return Caller(ctx.uid, ctx.gid, not ctx.uid)
         users, groups = self._ids.users, self._ids.groups
         return Caller(users.kept(ctx.uid), groups.kept(ctx.gid), not ctx.uid)
+
+    def groups(self, shown: Collection[int]) -> Collection[int]:
+        """The groups of whoever asks, as the layers have them."""
+        if self._ids is None:
+            return shown
+        return {self._ids.groups.kept_if_any(group) for group in shown}
 
     def xattr_shown(self, name: bytes, value: bytes) -> bytes:
         """The value of an extended attribute, for whoever asks."""

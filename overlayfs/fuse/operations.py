@@ -28,6 +28,7 @@ from overlayfs.fuse.convert import Converter, statvfs
 from overlayfs.fuse.guard import replies
 from overlayfs.tree.filesystem import Filesystem
 from overlayfs.tree.node import Node
+from overlayfs.union import acl
 from overlayfs.union.presentation import Presentation
 
 if TYPE_CHECKING:
@@ -255,8 +256,12 @@ class Operations(pyfuse3.Operations):
         self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
     ) -> None:
         self._check(self._has_xattrs)
+        node = self._node(inode)
         kept = self._convert.xattr_kept(name, value)
-        await self._fs.attributes.set_xattr(self._node(inode), name, kept)
+        if name == acl.ACCESS and ctx.uid:
+            groups = self._convert.groups({ctx.gid, *pyfuse3.get_sup_groups(ctx.pid)})
+            await self._fs.attributes.keep_sgid_for(node, groups)
+        await self._fs.attributes.set_xattr(node, name, kept)
 
     @replies
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:

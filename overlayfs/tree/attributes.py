@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Collection
 
 from overlayfs.layers.upper import Upper
 from overlayfs.linux.xattrs import Place
@@ -97,6 +98,16 @@ class Attributes:
         upper.set_xattr(self._tree.place(node), self._tree.attrs(node), name, value)
         node.xattrs = None
         node.changed()
+
+    async def keep_sgid_for(self, node: Node, groups: Collection[int]) -> None:
+        """Take the sgid bit of *node* unless its group is one of *groups*, the caller's.
+
+        A new access list asks for it, as chmod(2) does (posix_acl_update_mode() of the
+        kernel); what FUSE says of it does not reach us (FUSE_SETXATTR_ACL_KILL_SGID).
+        """
+        attrs = self._tree.attrs(node)
+        if attrs.mode & stat.S_ISGID and attrs.gid not in groups:
+            await self.change(node, AttrChange(mode=attrs.mode & ~stat.S_ISGID))
 
     async def remove_xattr(self, node: Node, name: bytes) -> None:
         """Remove the extended attribute *name*; OSError ENODATA when it is not there."""

@@ -105,6 +105,32 @@ def test_a_default_list_is_inherited_as_on_a_disk(stack: Stack, where: str) -> N
         assert fill(mnt) == expected
 
 
+SET_LIST = """
+import struct
+none = 0xFFFFFFFF
+entries = ((1, 7, none), (2, 5, 1234), (4, 5, none), (16, 7, none), (32, 5, none))
+value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+os.setxattr(sys.argv[1], "system.posix_acl_access", value)
+"""
+
+
+@pytest.mark.parametrize("where", ["lower", "upper"])
+@pytest.mark.parametrize(("groups", "kept"), [((), False), ((2000,), True)])
+def test_an_access_list_takes_the_sgid_bit_of_a_foreign_group(
+    open_stack: Stack, where: str, groups: tuple[int, ...], kept: bool
+) -> None:
+    disk = write(open_stack.base / "disk")
+    layer = {"lower": open_stack.lower, "upper": open_stack.upper}[where]
+    for path in (disk, write(layer / "file")):
+        os.chown(path, SOMEONE, 2000)
+        path.chmod(0o6755)
+    with open_stack.mounted() as mnt:
+        for path in (disk, mnt / "file"):
+            assert as_someone(SET_LIST, path, groups=groups) == ""
+        assert oct((mnt / "file").stat().st_mode) == oct(disk.stat().st_mode)
+        assert bool(disk.stat().st_mode & stat.S_ISGID) is kept
+
+
 TRY = {
     "read": "open(sys.argv[1]).read()",
     "write": "open(sys.argv[1], 'a')",
