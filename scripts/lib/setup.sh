@@ -147,3 +147,13 @@ install_test_packages() {
     done
     apt_install "${missing[@]}"
 }
+
+# What building and running the suites of scripts/conformance takes.
+install_conformance_packages() {
+    local missing=() need command package
+    for need in autoreconf:autoconf automake make cc:gcc openssl mount.fuse3:fuse3; do
+        command=${need%%:*} package=${need#*:}
+        PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$package")
+    done
+    apt_install "${missing[@]}"
+}
