@@ -164,9 +164,12 @@ class Filesystem:
         self.tree.forget(ino, count)
 
     def close(self) -> None:
-        """Bring everything to the disk and close it; nothing is asked afterwards."""
+        """Bring everything to the disk and close it; nothing is asked afterwards.
+
+        The lower layers first, as they wait for nothing: somebody may want to unmount them.
+        """
         self.tree.close()
-        if self.tree.upper is not None:
-            self.tree.upper.close()
         for layer in self.tree.layers:
             layer.close()
+        if self.tree.upper is not None:
+            self.tree.upper.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.tree import assert_same, names, snapshot
-from tests.support.union import PATIENCE, REPOSITORY, Daemon, Stack, await_mount, run, write
+from tests.support.union import PATIENCE, REPOSITORY, Daemon, Stack, await_mount, run, start, write
 
 
 @contextmanager
@@ -31,6 +31,23 @@ def is_mounted(path: Path) -> bool:
 
 
 # -- ends ----------------------------------------------------------------------------------
+
+
+def test_lower_layers_are_let_go_before_the_upper_one_is_synced(stack: Stack) -> None:
+    """So that they can be unmounted, in turn, right after the union."""
+    trace = stack.base / "trace"
+    tracer = ["strace", "--quiet=all", "--follow-forks", "--decode-fds=path", f"--output={trace}"]
+    daemon = start(
+        [*tracer, "--trace=close,syncfs", *stack.command()], stack.mountpoint, stack.base
+    )
+    write(stack.mountpoint / "file", "text")
+    daemon.unmount()
+    calls = trace.read_text().splitlines()
+    synced = next(at for at, call in enumerate(calls) if "syncfs(" in call)
+    for lower in stack.lowers:
+        assert any(f"<{lower}>" in call for call in calls[:synced]), lower
+        assert not any(f"<{lower}>" in call for call in calls[synced:]), lower
+    assert f"<{stack.upper}>" in calls[synced]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
