@@ -95,6 +95,4 @@ def read_explained(path: Path) -> dict[str, dict[str, str]]:
 
 def _in_order(test: str) -> list[tuple[int, str]]:
     """Numbers by their value."""
-    return [
-        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", test)
-    ]
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", test)]

@@ -36,10 +36,7 @@ def is_mounted(path: Path) -> bool:
 def test_lower_layers_are_let_go_before_the_upper_one_is_synced(stack: Stack) -> None:
     """So that they can be unmounted, in turn, right after the union."""
     trace = stack.base / "trace"
-    tracer = ["strace", "--quiet=all", "--follow-forks", "--decode-fds=path", f"--output={trace}"]
-    daemon = start(
-        [*tracer, "--trace=close,syncfs", *stack.command()], stack.mountpoint, stack.base
-    )
+    daemon = start_traced(stack, f"--output={trace}", "--trace=close,syncfs")
     write(stack.mountpoint / "file", "text")
     daemon.unmount()
     calls = trace.read_text().splitlines()
@@ -48,6 +45,22 @@ def test_lower_layers_are_let_go_before_the_upper_one_is_synced(stack: Stack) ->
         assert any(f"<{lower}>" in call for call in calls[:synced]), lower
         assert not any(f"<{lower}>" in call for call in calls[synced:]), lower
     assert f"<{stack.upper}>" in calls[synced]
+
+
+def test_the_next_mount_does_not_wait_until_the_last_one_is_synced(stack: Stack) -> None:
+    slow = ("--trace=syncfs", "--inject=syncfs:delay_enter=2000000")
+    daemon = start_traced(stack, f"--output={stack.base}/trace", *slow)
+    write(stack.mountpoint / "file", "text")
+    run("umount", stack.mountpoint)
+    with stack.mounted() as mnt:
+        assert (mnt / "file").read_text() == "text"
+    daemon.ended_well()
+
+
+def start_traced(stack: Stack, *options: str) -> Daemon:
+    """A mount of *stack*, by a process that strace looks at."""
+    tracer = ["strace", "--quiet=all", "--follow-forks", "--decode-fds=path", *options]
+    return start([*tracer, *stack.command()], stack.mountpoint, stack.base)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
