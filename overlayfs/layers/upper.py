@@ -31,7 +31,9 @@ from overlayfs.union.names import (
     whiteout_target,
 )
 from overlayfs.union.policy import PLAIN, Policy
+from overlayfs.union.redirects import Redirects
 
+_CAPABILITY = b"security.capability"
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -86,6 +88,11 @@ class Upper(Layer):
         self.whiteouts = fitting(self._drafts, fmt)
         self.markers = markers or isinstance(self.whiteouts, Markers)
         self._ids = (os.geteuid(), os.getegid())
+        attributes = not isinstance(self.whiteouts, Markers)
+        # Whether directories with lower parts can be renamed, and whether changes of
+        # attributes leave data where it is.
+        self.redirects = policy.redirects is Redirects.MAKE and attributes
+        self.leaves_data = policy.metacopy and attributes
         # Attributes of the file itself can say whose a symbolic link is.
         self._has_symlinks = fmt is not Format.USER
         self._origin = fmt.prefix + b"pyoverlay.origin"
@@ -277,6 +284,35 @@ class Upper(Layer):
             if exc.errno not in (errno.EPERM, errno.ENOTSUP):
                 raise
 
+    # -- lower parts that are elsewhere ------------------------------------------------
+
+    def redirect(self, dir_fd: int, name: bytes) -> bytes | None:
+        """Where the directory *name* says that its lower parts are, if it does."""
+        if self.policy.redirects is Redirects.IGNORE:
+            return None
+        return xattrs.get(fds.beneath(dir_fd, name), self.format.prefix + b"redirect")
+
+    def set_redirect(self, place: xattrs.Place, value: bytes) -> None:
+        """Let the file at *place* say that its lower parts are at *value*."""
+        xattrs.put(place, self.format.prefix + b"redirect", value)
+
+    def metacopy(self, place: xattrs.Place) -> bytes | None:
+        """The redirect of a file whose data is in a lower layer, b"" without one; else None."""
+        if xattrs.get(place, self.format.prefix + b"metacopy") is None:
+            return None
+        return xattrs.get(place, self.format.prefix + b"redirect") or b""
+
+    def set_metacopy(self, fd: int, redirect: bytes) -> None:
+        """Note that the data of the new file *fd* is at *redirect* in the lower layers."""
+        self.set_redirect(fd, redirect)
+        xattrs.put(fd, self.format.prefix + b"metacopy", b"")
+
+    def end_metacopy(self, fd: int) -> None:
+        """Note that the file *fd* has its data: from now on it counts."""
+        xattrs.remove(fd, self.format.prefix + b"metacopy")
+        if xattrs.get(fd, self.format.prefix + b"redirect") is not None:
+            xattrs.remove(fd, self.format.prefix + b"redirect")
+
     # -- changes -----------------------------------------------------------------------
 
     def chown(self, place: xattrs.Place, attrs: Attrs, uid: int, gid: int) -> None:
@@ -325,9 +361,9 @@ class Upper(Layer):
         """Set both times, in ns since the epoch."""
         os.utime(place, ns=(atime_ns, mtime_ns), follow_symlinks=isinstance(place, int))
 
-    def truncate(self, dir_fd: int, name: bytes, size: int) -> None:
-        """Cut or lengthen the file *name* to *size* bytes."""
-        fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    def truncate(self, place: xattrs.Place, size: int) -> None:
+        """Cut or lengthen the file at *place* to *size* bytes."""
+        fd = self.open_rw_at(place)
         try:
             os.ftruncate(fd, size)
         finally:
@@ -353,6 +389,23 @@ class Upper(Layer):
     def remove_xattr(self, place: xattrs.Place, name: bytes) -> None:
         """Remove the guest's attribute *name*; OSError ENODATA when it is not there."""
         xattrs.remove(place, self.format.to_disk(name))
+
+    def open_rw_at(self, place: xattrs.Place) -> int:
+        """Like ``open_rw``, for a file that may have no name any more."""
+        if isinstance(place, int):
+            return os.open(fds.itself(place), os.O_RDWR | os.O_CLOEXEC)
+        return os.open(place, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def labels(self, place: xattrs.Place) -> bytes | None:
+        """The capabilities of the file at *place*, as they are on the disk."""
+        return xattrs.get(place, self.format.to_disk(_CAPABILITY))
+
+    def relabel(self, fd: int, attrs: Attrs, labels: bytes | None) -> None:
+        """Give back what writing took from the file *fd*: suid bits, capabilities."""
+        if not self._overrides and attrs.mode & 0o6000:
+            self._chmod(fd, attrs.mode & 0o7777)
+        if labels is not None:
+            xattrs.put(fd, self.format.to_disk(_CAPABILITY), labels)
 
     def open_rw(self, dir_fd: int, name: bytes) -> int:
         """A descriptor for reading and writing the body of *name*."""

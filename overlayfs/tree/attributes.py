@@ -28,7 +28,7 @@ class Attributes:
         The order matters: a truncation and a chown(2) drop suid bits, which the mode
         gives back, and everything moves the times.
         """
-        upper = await self._in_upper(node, keep=change.size)
+        upper = await self._in_upper(node, keep=change.size, data=change.size is not None)
         place = self._tree.place(node)
         try:
             if change.size is not None:
@@ -47,8 +47,8 @@ class Attributes:
         finally:
             node.changed()
 
-    async def _in_upper(self, node: Node, *, keep: int | None = None) -> Upper:
-        await self._copy_up.ensure(node, keep=keep)
+    async def _in_upper(self, node: Node, *, keep: int | None = None, data: bool = False) -> Upper:
+        await self._copy_up.ensure(node, keep=keep, data=data)
         return self._copy_up.upper()
 
     def _again(self, node: Node) -> Attrs:
@@ -61,7 +61,7 @@ class Attributes:
         if node.fd >= 0:
             os.ftruncate(node.fd, size)
         else:
-            upper.truncate(*self._tree.location(node), size)
+            upper.truncate(self._tree.place(node), size)
         node.xattrs = None  # a truncation drops security.capability
 
     def _chown(

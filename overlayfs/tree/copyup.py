@@ -2,8 +2,9 @@
 
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from typing import TypeVarTuple
 
 import trio
 
@@ -11,8 +12,11 @@ from overlayfs.layers.upper import Birth, Upper
 from overlayfs.linux import fds
 from overlayfs.linux.files import copy_data
 from overlayfs.tree.node import Name, Node
-from overlayfs.tree.tree import Tree
+from overlayfs.tree.tree import Tree, file_path
 from overlayfs.union.attrs import Attrs, Kind
+from overlayfs.union.redirects import LONGEST
+
+Ts = TypeVarTuple("Ts")
 
 # Below this size a copy on the loop is quicker than the hop to a thread (tens of µs).
 _INLINE = 64 << 10
@@ -65,13 +69,16 @@ class CopyUp:
         upper.utime(fds.beneath(upper.work, draft), attrs.atime_ns, attrs.mtime_ns)
         return draft
 
-    async def ensure(self, node: Node, *, keep: int | None = None) -> None:
+    async def ensure(self, node: Node, *, keep: int | None = None, data: bool = True) -> None:
         """Bring *node* into the upper layer, with its first *keep* bytes, or all.
 
+        Without *data* its attributes are enough, where the policy leaves data in place.
         Handles that are open on the lower file go on with the copy.
         """
         upper = self.upper()
         if node.layer is upper:
+            if data and node.apart is not False and self._tree.is_apart(node):
+                await self._complete(node, keep)
             return
         if node.kind is Kind.DIRECTORY:
             self.directory(node)
@@ -87,23 +94,85 @@ class CopyUp:
                 self._drop(draft)
                 raise
             return
+        if not data and attrs.size and self._leave_data(node, attrs):
+            return
         size = attrs.size if keep is None else min(keep, attrs.size)
-        if size <= _INLINE:
+        if size <= _INLINE and not upper.policy.strict:
             with self._copy(node) as (draft, source, target):
                 copy_data(source, target, size)
                 self._finish(node, attrs, draft, target)
             return
         async with self._alone(node):
-            if node.layer is upper:
-                return  # another task was first
-            with self._copy(node) as (draft, source, target):
-                await trio.to_thread.run_sync(
-                    copy_data, source, target, size, limiter=self._threads
-                )
-                if node.layer is upper:
+            if node.layer is not upper:
+                with self._copy(node) as (draft, source, target):
+                    await self._aside(_copy_and_sync, source, target, size, upper.policy.strict)
+                    if node.layer is not upper:
+                        self._finish(node, attrs, draft, target)
+                        return
                     self._drop(draft)  # a small copy (of a truncation) overtook this one
-                else:
-                    self._finish(node, attrs, draft, target)
+        # Another task was first, but one that wanted less, perhaps.
+        await self.ensure(node, keep=keep, data=data)
+
+    async def _aside(self, work: Callable[[*Ts], None], *args: *Ts) -> None:
+        await trio.to_thread.run_sync(work, *args, limiter=self._threads)
+
+    def _leave_data(self, node: Node, attrs: Attrs) -> bool:
+        """Copy up all but the data of *node*, and note where that is; False if it cannot be."""
+        upper = self.upper()
+        if not (upper.leaves_data and node.names):
+            return False
+        redirect = b"/" + file_path(node)
+        if len(redirect) > LONGEST:
+            return False
+        draft = upper.draft()
+        target = upper.make(upper.work, draft, Birth(Kind.FILE, 0o600, *_MINE))
+        try:
+            os.ftruncate(target, attrs.size)
+            upper.set_metacopy(target, redirect)
+            self._finish(node, attrs, draft, target, apart=True)
+        except BaseException:
+            self._drop(draft)
+            raise
+        finally:
+            os.close(target)
+        return True
+
+    async def _complete(self, node: Node, keep: int | None) -> None:
+        """Bring the data of *node* to where the rest of it is already.
+
+        The file counts as having none until the last step.
+        """
+        upper = self.upper()
+        async with self._alone(node):
+            if not self._tree.is_apart(node):
+                return  # another task was first
+            attrs = self._tree.attrs(node)
+            labels = upper.labels(self._tree.place(node))
+            size = attrs.size if keep is None else min(keep, attrs.size)
+            with ExitStack() as stack:
+                source = self._tree.open_data(node)
+                stack.callback(os.close, source)
+                target = upper.open_rw_at(self._tree.place(node))
+                stack.callback(os.close, target)
+                try:
+                    strict = upper.policy.strict
+                    if size <= _INLINE and not strict:
+                        copy_data(source, target, size)
+                    else:
+                        await self._aside(_copy_and_sync, source, target, size, strict)
+                    # Writing drops suid bits and capabilities; those are to stay.
+                    upper.relabel(target, attrs, labels)
+                    upper.utime(target, attrs.atime_ns, attrs.mtime_ns)
+                    upper.end_metacopy(target)
+                except BaseException:
+                    os.ftruncate(target, 0)
+                    os.ftruncate(target, attrs.size)
+                    upper.utime(target, attrs.atime_ns, attrs.mtime_ns)
+                    raise
+                if node.fd >= 0:
+                    os.dup2(target, node.fd, inheritable=False)
+            node.apart = False
+            node.changed()
 
     @contextmanager
     def _copy(self, node: Node) -> Iterator[tuple[bytes, int, int]]:
@@ -157,7 +226,9 @@ class CopyUp:
             if not lock.statistics().tasks_waiting and not lock.locked():
                 self._locks.pop(node.ino, None)
 
-    def _finish(self, node: Node, attrs: Attrs, draft: bytes, body: int) -> None:
+    def _finish(
+        self, node: Node, attrs: Attrs, draft: bytes, body: int, *, apart: bool = False
+    ) -> None:
         """Dress the draft and give it the names of *node*; no task runs meanwhile."""
         upper = self.upper()
         place = fds.beneath(upper.work, draft)
@@ -180,10 +251,11 @@ class CopyUp:
         else:
             others = []
             os.unlink(draft, dir_fd=upper.work)
-        if body >= 0 and node.fd >= 0:
+        if body >= 0 and node.fd >= 0 and not apart:
             # The handles, and a thread amid a read, keep the number; the file is another.
             os.dup2(body, node.fd, inheritable=False)
         node.layer = upper
+        node.apart = apart
         node.lost = 0
         node.changed()
         for parent, name in names:
@@ -245,6 +317,12 @@ class CopyUp:
             target = layer.readlink(*self._tree.location(node))
         known = layer.xattrs(self._tree.place(node))
         return Birth(node.kind, attrs.mode, attrs.uid, attrs.gid, attrs.rdev, target, known)
+
+
+def _copy_and_sync(source: int, target: int, size: int, strict: bool) -> None:
+    copy_data(source, target, size)
+    if strict:
+        os.fsync(target)
 
 
 _MINE = (os.geteuid(), os.getegid())

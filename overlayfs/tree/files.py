@@ -62,11 +62,17 @@ class Files:
     def hold(self, node: Node) -> None:
         """Count one more handle, with the body open."""
         if node.fd < 0:
-            upper = self._tree.upper
-            at = self._tree.location(node)
-            in_upper = upper is not None and node.layer is upper
-            node.fd = upper.open_rw(*at) if upper and in_upper else node.layer.open_file(*at)
+            node.fd = self._body(node)
         node.opens += 1
+
+    def _body(self, node: Node) -> int:
+        tree = self._tree
+        upper = tree.upper
+        if upper is None or node.layer is not upper:
+            return node.layer.open_file(*tree.location(node))
+        if node.apart is not False and tree.is_apart(node):
+            return tree.open_data(node)
+        return upper.open_rw_at(tree.place(node))
 
     def release(self, node: Node) -> None:
         """Count one handle less."""
@@ -113,9 +119,16 @@ class Files:
 
     async def fsync(self, node: Node, *, data_only: bool) -> None:
         """Bring the body to the disk; nothing to do for one in a lower layer."""
-        if node.layer is self._tree.upper:
-            sync = os.fdatasync if data_only else os.fsync
-            await trio.to_thread.run_sync(sync, node.fd, limiter=self._threads)
+        upper = self._tree.upper
+        if upper is None or node.layer is not upper:
+            return
+        sync = os.fdatasync if data_only else os.fsync
+        # The attributes may be in another file than the data is read from.
+        fd = upper.open_rw_at(self._tree.place(node)) if node.apart else os.dup(node.fd)
+        try:
+            await trio.to_thread.run_sync(sync, fd, limiter=self._threads)
+        finally:
+            os.close(fd)
 
     async def fsync_directory(self, node: Node) -> None:
         """Bring the names in *node* to the disk."""

@@ -22,6 +22,7 @@ from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.node import Name, Node
 from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Caller, Kind
+from overlayfs.union.redirects import LONGEST
 
 LONGEST_NAME = 255  # NAME_MAX, linux/limits.h
 
@@ -116,7 +117,7 @@ class Namespace:
     async def link(self, node: Node, parent: Node, name: bytes) -> None:
         """One more name for *node*."""
         self._room_for(parent, name)
-        await self._copy_up.ensure(node)
+        await self._copy_up.ensure(node, data=False)
         upper = self._room_for(parent, name)
         if not node.names:
             raise FileNotFoundError(errno.ENOENT, "unlinked while it was copied up")
@@ -144,7 +145,7 @@ class Namespace:
         node = self._tree.child(parent, name)
         if node.kind is Kind.DIRECTORY:
             raise IsADirectoryError(errno.EISDIR, "is a directory", name)
-        self._tree.attrs(node)  # there is no place to ask afterwards
+        self._tree.keep_reachable(node)
         self._hide(upper, parent, name, node)
         self._tree.leave(parent, name)
 
@@ -154,7 +155,7 @@ class Namespace:
         node = self._tree.child(parent, name)
         if self._tree.directory(node).children:
             raise OSError(errno.ENOTEMPTY, "directory not empty", name)
-        self._tree.attrs(node)
+        self._tree.keep_reachable(node)
         self._hide(upper, parent, name, node)
         self._tree.descriptors.drop(node)
         self._tree.leave(parent, name)
@@ -180,8 +181,8 @@ class Namespace:
     ) -> None:
         """Move *name*; *flags* as in renameat2(2).
 
-        OSError EXDEV for a directory with lower parts, as the kernel's overlayfs answers:
-        mv(1) and others copy then.
+        OSError EXDEV for a directory with lower parts, as the kernel's overlayfs answers,
+        unless the policy makes redirects: mv(1) and others copy then.
         """
         upper = self._copy_up.upper()
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
@@ -210,11 +211,18 @@ class Namespace:
     async def _movable(self, node: Node) -> None:
         """Bring *node* into the upper layer, whole."""
         if node.kind is not Kind.DIRECTORY:
-            await self._copy_up.ensure(node)
+            await self._copy_up.ensure(node, data=False)
             return
         self._tree.directory(node)  # a look tells whether it is opaque
-        if node.stack != (self._copy_up.upper(),):
+        if self._is_pure(node):
+            return
+        if not self._copy_up.upper().redirects or len(node.lower_path()) >= LONGEST:
             raise OSError(errno.EXDEV, "directory with parts in lower layers")
+        self._copy_up.directory(node)
+
+    def _is_pure(self, node: Node) -> bool:
+        """Whether the upper layer has all of the directory *node*."""
+        return node.stack == (self._tree.upper,)
 
     def _replaceable(self, node: Node, target: Node, name: bytes) -> None:
         if target.kind is Kind.DIRECTORY:
@@ -225,17 +233,26 @@ class Namespace:
         elif node.kind is Kind.DIRECTORY:
             raise NotADirectoryError(errno.ENOTDIR, "not a directory", name)
 
-    def _opaque_at(self, upper: Upper, node: Node, place: Name) -> None:
-        """Let a directory that goes where a lower one would show through hide that."""
+    def _prepare_at(self, upper: Upper, node: Node, place: Name) -> None:
+        """Let a directory that goes to *place* show there what it shows now.
+
+        It says where its lower parts are, or hides those that it would get there.
+        """
+        if node.kind is not Kind.DIRECTORY:
+            return
+        if not self._is_pure(node):
+            path = node.lower_path()
+            upper.set_redirect(self._tree.place(node), b"/" + path)
+            node.redirect = path
+            return
         directory = self._tree.directory(place.parent)
         there = directory.children.get(place.name)
-        covered = place.name in directory.below or (there is not None and there.layer is not upper)
-        if node.kind is Kind.DIRECTORY and covered:
+        if place.name in directory.below or (there is not None and there.layer is not upper):
             upper.make_opaque(self._tree.place(node))
 
     def _exchange(self, upper: Upper, one: Name, node: Node, other: Name, partner: Node) -> None:
-        self._opaque_at(upper, node, other)
-        self._opaque_at(upper, partner, one)
+        self._prepare_at(upper, node, other)
+        self._prepare_at(upper, partner, one)
         renameat2(
             self._tree.fd(one.parent, upper),
             one.name,
@@ -250,13 +267,13 @@ class Namespace:
             new.parent.changed()
 
     def _move(self, upper: Upper, old: Name, node: Node, new: Name, target: Node | None) -> None:
-        self._opaque_at(upper, node, new)
+        self._prepare_at(upper, node, new)
         source = self._tree.fd(old.parent, upper)
         goal = self._tree.fd(new.parent, upper)
         needs_whiteout = old.name in self._tree.directory(old.parent).below
         goal_directory = self._tree.directory(new.parent)
         if target is not None:
-            self._tree.attrs(target)
+            self._tree.keep_reachable(target)
             if target.kind is Kind.DIRECTORY and target.layer is upper:
                 self._empty(upper, goal, new.name, target)
                 self._tree.descriptors.drop(target)

@@ -33,12 +33,18 @@ class Node:
     *layer* has the body: the topmost of *stack* for a directory, which merges all of
     *stack*.  *names* is empty once the last name is gone (and for the root).  Every entry
     of *names* is one in *layer*, or in a layer below while that has the body.
+
+    The lower parts of a directory are where *redirect* says, else where the directory is.
+    *apart* says whether a file of the upper layer has its data in a lower one still; None
+    when nobody has looked.
     """
 
     __slots__ = (
+        "apart",
         "attrs",
         "directory",
         "fd",
+        "ghost",
         "ino",
         "kind",
         "layer",
@@ -46,6 +52,7 @@ class Node:
         "lost",
         "names",
         "opens",
+        "redirect",
         "reply",
         "stack",
         "target",
@@ -63,6 +70,9 @@ class Node:
         self.xattrs: dict[bytes, bytes] | None = None
         self.target: bytes | None = None
         self.fd = -1  # the open body, shared by all handles
+        self.ghost = -1  # open for its attributes, once the last name is gone
+        self.redirect: bytes | None = None
+        self.apart: bool | None = False
         self.opens = 0
         self.lookups = 0
         self.lost = 0  # names of a lower file that are hidden by now
@@ -76,6 +86,19 @@ class Node:
         parts = []
         node = self
         while node.names:
+            parent, name = node.names[0]
+            parts.append(name)
+            node = parent
+        return b"/".join(reversed(parts))
+
+    def lower_path(self) -> bytes:
+        """Where the lower parts of the directory are, from the root of the lower layers."""
+        parts = []
+        node = self
+        while node.names:
+            if node.redirect is not None:
+                parts.append(node.redirect)
+                break
             parent, name = node.names[0]
             parts.append(name)
             node = parent

@@ -16,6 +16,7 @@ from overlayfs.linux.xattrs import Place
 from overlayfs.tree.node import Directory, Name, Node
 from overlayfs.union.attrs import Attrs, Kind
 from overlayfs.union.merge import Found, Merged, cover, merge
+from overlayfs.union.redirects import resolve
 
 ROOT = 1  # FUSE_ROOT_ID, linux/fuse.h
 
@@ -24,6 +25,10 @@ ROOT = 1  # FUSE_ROOT_ID, linux/fuse.h
 _SHIFT = 48
 UPPER_NUMBER = 0x7FFF
 _ALLOCATED = 0x7FFE << _SHIFT
+
+
+# What can be opened without an effect on others.
+_OPENED = (Kind.FILE, Kind.DIRECTORY, Kind.FIFO)
 
 
 class DirectoryDescriptors:
@@ -42,7 +47,8 @@ class DirectoryDescriptors:
         key = (node.ino, layer.number)
         fd = self._open.get(key)
         if fd is None:
-            fd = layer.open_dir(node.path())
+            path = node.path() if layer.number == UPPER_NUMBER else node.lower_path()
+            fd = layer.open_dir(path)
             self._open[key] = fd
             if len(self._open) > self._limit:
                 os.close(self._open.popitem(last=False)[1])
@@ -86,6 +92,7 @@ class Tree:
         self.root.lookups = 1
         self.nodes: dict[int, Node] = {ROOT: self.root}
         self.descriptors = DirectoryDescriptors(descriptors)
+        self._lower: Tree | None = None
         self._narrow = narrow
         self._allocated = ROOT if narrow else _ALLOCATED
         # Gives a lower name of a file in the upper layer a name there: see CopyUp.
@@ -98,6 +105,9 @@ class Tree:
             if node.fd >= 0:
                 os.close(node.fd)
                 node.fd = -1
+            _lay(node)
+        if self._lower is not None:
+            self._lower.close()
 
     # -- finding -----------------------------------------------------------------------
 
@@ -144,19 +154,50 @@ class Tree:
 
     def place(self, node: Node) -> Place:
         """The body of *node* for calls by path, by descriptor once it has no name."""
-        if not node.names and node.fd >= 0:
-            return node.fd
+        if not node.names:
+            if node.ghost >= 0:
+                return node.ghost
+            if node.fd >= 0:
+                return node.fd
         return fds.beneath(*self.location(node))
+
+    def keep_reachable(self, node: Node) -> None:
+        """Prepare for the removal of a name of *node*, which may be the last.
+
+        The kernel may ask about files that somebody has open, and change them, by their
+        numbers; there is no place to ask afterwards.
+        """
+        self.attrs(node)
+        if (
+            len(node.names) == 1
+            and node.lookups
+            and node.layer is self.upper
+            and node.kind in _OPENED
+            and (node.fd < 0 or node.apart is not False)
+            and node.ghost < 0
+        ):
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+            at, name = self.location(node)
+            try:
+                node.ghost = os.open(name, flags, dir_fd=at)
+            except OSError as exc:
+                # Too many are open: removing is worth more than what may be asked later.
+                if exc.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
 
     def attrs(self, node: Node) -> Attrs:
         """What stat says of *node*."""
         known = node.attrs
         if known is None:
-            if node.fd >= 0:
+            if node.ghost >= 0:
+                known = node.layer.attrs_of(node.ghost)
+            elif node.fd >= 0 and not node.apart:
                 known = node.layer.attrs_of(node.fd)
             else:
                 known = node.layer.attrs(*self.location(node))
-            if node.kind is Kind.DIRECTORY:
+            if node.apart is not False and not known.blocks and known.size:
+                known = self._with_blocks(node, known)
+            if node.kind is Kind.DIRECTORY and (node.names or node.ino == ROOT):
                 # 1 says "not counted": the number of directories in a union takes a look
                 # into each (find(1) knows it, and so does the kernel's overlayfs).
                 known = known._replace(nlink=1 if len(node.stack) > 1 else known.nlink)
@@ -167,6 +208,57 @@ class Tree:
                 known = known._replace(nlink=known.nlink - 1 + pending)
             node.attrs = known
         return known
+
+    # -- lower parts that are elsewhere ------------------------------------------------
+
+    def lower(self, path: bytes) -> Node:
+        """What the lower layers alone have at *path*; FileNotFoundError if nothing."""
+        if self._lower is None:
+            self._lower = Tree(self.layers, None, descriptors=64)
+        node = self._lower.root
+        for name in path.split(b"/"):
+            node = self._lower.child(node, name)
+        return node
+
+    def is_apart(self, node: Node) -> bool:
+        """Whether *node*, a file of the upper layer, has its data in a lower one."""
+        if node.apart is None:
+            assert self.upper is not None
+            node.apart = self.upper.metacopy(self.place(node)) is not None
+        return node.apart
+
+    def open_data(self, node: Node) -> int:
+        """A descriptor for reading the data of *node*, which is apart.
+
+        Raises OSError EIO when it is not there, as the layers are others than they were.
+        """
+        assert self.upper is not None
+        found = self.upper.metacopy(self.place(node))
+        try:
+            if found is None:
+                raise OSError(errno.EIO, "the note where the data is has gone")
+            # Without a path the data lies where the file is, as the kernel leaves it.
+            above = node.names[0].parent.lower_path() if node.names else b""
+            path = resolve(found, above) if found else file_path(node)
+            if path is None:
+                raise OSError(errno.EIO, "no path to the data", found)
+            source = self.lower(path)
+            if source.kind is not Kind.FILE:
+                raise OSError(errno.EIO, "the data is no file", path)
+            assert self._lower is not None
+            return source.layer.open_file(*self._lower.location(source))
+        except FileNotFoundError as exc:
+            raise OSError(errno.EIO, "the data is not there") from exc
+
+    def _with_blocks(self, node: Node, attrs: Attrs) -> Attrs:
+        """*attrs* with the blocks that the data takes where it is."""
+        if not self.is_apart(node):
+            return attrs
+        fd = self.open_data(node)
+        try:
+            return attrs._replace(blocks=os.fstat(fd).st_blocks)
+        finally:
+            os.close(fd)
 
     # -- reading the layers ------------------------------------------------------------
 
@@ -220,6 +312,7 @@ class Tree:
         lowers = parent.stack[1:] if parent.stack[0] is upper else parent.stack
         parts = [(lowers[position], part) for position, part in beneath.parts] if beneath else []
         layer: Layer
+        redirect = None
         if found is None or upper is None:
             assert beneath is not None
             layer, kind = parts[0][0], beneath.kind
@@ -227,8 +320,8 @@ class Tree:
             assert found.kind is not None
             layer, kind = upper, found.kind
             fd = self.fd(parent, upper)
-            if parts and upper.is_opaque(fd, name):
-                parts = []
+            if kind is Kind.DIRECTORY:
+                parts, redirect = self._lower_parts(upper, parent, fd, name, parts)
         ino = 0
         if not parts and kind is not Kind.DIRECTORY and upper is not None:
             ino = upper.origin(fd, name) or 0
@@ -248,7 +341,36 @@ class Tree:
             if layer is upper:
                 stack = (layer, *stack)
         node = self.nodes[ino] = Node(ino, kind, layer, stack)
+        node.redirect = redirect
+        if layer is upper and kind is Kind.FILE:
+            node.apart = None
         return node
+
+    def _lower_parts(
+        self,
+        upper: Upper,
+        parent: Node,
+        fd: int,
+        name: bytes,
+        parts: list[tuple[Layer, Found]],
+    ) -> tuple[list[tuple[Layer, Found]], bytes | None]:
+        """The lower parts of an upper directory, *parts* unless it says otherwise.
+
+        With the path of their place, when it is not where the directory is.
+        """
+        if parts and upper.is_opaque(fd, name):
+            return [], None
+        value = upper.redirect(fd, name)
+        path = resolve(value, parent.lower_path()) if value else None
+        if path is None:
+            return parts, None
+        try:
+            there = self.lower(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return [], None  # the layers are others than they were
+        if there.kind is not Kind.DIRECTORY:
+            return [], None
+        return [(layer, Found(there.kind, _inode(there, layer))) for layer in there.stack], path
 
     def _is_same(self, known: Node, kind: Kind, layer: Layer, found: Found | None) -> bool:
         """Whether a file of the number of *known* is *known*, under another name."""
@@ -271,8 +393,9 @@ class Tree:
         node.layer = self.upper
         node.lost = 0
         node.xattrs = None
+        node.apart = None
         node.changed()
-        if node.fd >= 0:
+        if node.fd >= 0 and not self.is_apart(node):
             fd = self.upper.open_rw(*self.location(node))
             os.dup2(fd, node.fd, inheritable=False)
             os.close(fd)
@@ -331,7 +454,8 @@ class Tree:
         if name in directory.below:
             directory.whiteouts.add(name)
         parent.changed()
-        if node.names or node.fd >= 0 or node.attrs is None or moving:
+        reachable = node.names or node.fd >= 0 or node.ghost >= 0
+        if reachable or node.attrs is None or moving:
             node.changed()
         else:
             # A file may have names left that nobody has looked at yet.
@@ -363,6 +487,7 @@ class Tree:
             node.changed()
         elif not node.opens:
             self.nodes.pop(node.ino, None)
+            _lay(node)
 
     def _fold(self, node: Node) -> None:
         """Drop the listing of *node*; the layers have it."""
@@ -373,7 +498,31 @@ class Tree:
             if not child.names and not child.opens and not child.lookups:
                 self.descriptors.drop(child)
                 self.nodes.pop(child.ino, None)
+                _lay(child)
         node.directory = None
+
+
+def file_path(node: Node) -> bytes:
+    """Where lower layers would have the file *node*, from their root."""
+    parent, name = node.names[0]
+    above = parent.lower_path()
+    return above + b"/" + name if above else name
+
+
+def _inode(node: Node, layer: Layer) -> int:
+    """The inode of a lower directory *node* in the topmost of its layers.
+
+    Only that is asked for: it gives the number.  One without a lasting number gets a
+    number that no layer can have, and so a new one.
+    """
+    return node.ino & (1 << _SHIFT) - 1 if node.ino >> _SHIFT == layer.number else 1 << _SHIFT
+
+
+def _lay(node: Node) -> None:
+    """Close what keeps *node* reachable without a name."""
+    if node.ghost >= 0:
+        os.close(node.ghost)
+        node.ghost = -1
 
 
 def _no_upper(node: Node, name: Name) -> None:
