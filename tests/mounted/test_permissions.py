@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -105,13 +106,18 @@ def test_a_default_list_is_inherited_as_on_a_disk(stack: Stack, where: str) -> N
         assert fill(mnt) == expected
 
 
-SET_LIST = """
-import struct
-none = 0xFFFFFFFF
-entries = ((1, 7, none), (2, 5, 1234), (4, 5, none), (16, 7, none), (32, 5, none))
-value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-os.setxattr(sys.argv[1], "system.posix_acl_access", value)
-"""
+# u::rwx, u:1234:r-x, g::r-x, m::rwx, o::r-x
+LIST = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, allowed, who)
+    for tag, allowed, who in (
+        (0x01, 7, 0xFFFFFFFF),
+        (0x02, 5, 1234),
+        (0x04, 5, 0xFFFFFFFF),
+        (0x10, 7, 0xFFFFFFFF),
+        (0x20, 5, 0xFFFFFFFF),
+    )
+)
+SET_LIST = 'os.setxattr(sys.argv[1], "system.posix_acl_access", bytes.fromhex(sys.argv[2]))'
 
 
 @pytest.mark.parametrize("where", ["lower", "upper"])
@@ -126,7 +132,7 @@ def test_an_access_list_takes_the_sgid_bit_of_a_foreign_group(
         path.chmod(0o6755)
     with open_stack.mounted() as mnt:
         for path in (disk, mnt / "file"):
-            assert as_someone(SET_LIST, path, groups=groups) == ""
+            assert as_someone(SET_LIST, path, LIST.hex(), groups=groups) == ""
         assert oct((mnt / "file").stat().st_mode) == oct(disk.stat().st_mode)
         assert bool(disk.stat().st_mode & stat.S_ISGID) is kept
 
