@@ -1,0 +1,102 @@
+"""Who may do what in a container, and whose the files are on the disk."""
+
+import pytest
+
+from tests.support.podman import HERE, IMAGE, LIMITS, SUBIDS, USER, Containers
+
+pytestmark = pytest.mark.usefixtures("needs_root", "needs_fuse")
+
+AS_USER = """
+cat ~/note && echo more >> ~/note && stat -c %u:%g ~/note
+touch /tmp/mine && stat -c %u:%g /tmp/mine
+! cat /tree/c/two 2> /dev/null
+! touch /tree/x 2> /dev/null
+! ls /root 2> /dev/null
+! chmod 777 /tree 2> /dev/null
+! rm -f /tmp/of-root 2> /dev/null
+ln -s /bin/busybox /tmp/plain-su
+! /tmp/su -c 'id -u' 2> /dev/null
+"""
+
+
+def test_user_in_the_container_has_no_more_rights_than_elsewhere(containers: Containers) -> None:
+    with containers.container(IMAGE, "users") as name:
+        containers.inside(name, "touch /tmp/of-root; cp /bin/busybox /tmp/su; chmod 755 /tmp/su")
+        said = containers.inside(name, AS_USER, "--user=1000:1000", "--env=HOME=/home/user")
+        assert said == "mine\n1000:1000\n1000:1000\n"
+
+
+def test_setuid_program_runs_as_its_owner(containers: Containers) -> None:
+    """One that was copied up, one made there, and one of an image."""
+    with containers.container(IMAGE, "setuid") as name:
+        containers.inside(name, "cp /bin/busybox /tmp/su; chmod 4755 /tmp/su")
+        su = "/tmp/su -c 'id -u'"
+        assert containers.inside(name, su, "--user=1000") == "0\n"
+        containers.stop(name)
+        containers.podman("start", name)
+        assert containers.inside(name, su, "--user=1000") == "0\n"
+        containers.podman("commit", "--quiet", name, "localhost/setuid")
+    assert containers.run("localhost/setuid", su, "--user=1000") == "0\n"
+    # A write by another takes the right away, a chmod gives it back.
+    said = containers.run(
+        "localhost/setuid",
+        "chmod 4777 /tmp/su; su user -c 'echo >> /tmp/su'; stat -c %a /tmp/su",
+    )
+    assert said == "777\n"
+    containers.podman("rmi", "localhost/setuid")
+
+
+def test_files_on_the_disk_belong_to_the_users_they_show(containers: Containers) -> None:
+    """In a user's containers to his subordinate ids, so that only those may use them."""
+    first = USER if containers.rootless else 0
+    others = SUBIDS - 1 if containers.rootless else 0
+    with containers.container(IMAGE, "owners") as name:
+        containers.inside(name, "echo > /new; chown 5:6 /new; chown 7:0 /linked; chmod 4750 /new")
+        where = "{{.GraphDriver.Data.UpperDir}}"
+        upper = containers.podman("inspect", f"--format={where}", name).strip()
+        found = [
+            containers.folder / upper.removeprefix(f"{HERE}/") / each for each in ("new", "linked")
+        ]
+        stats = [path.stat() for path in found]
+    assert [(each.st_uid, each.st_gid) for each in stats] == [
+        (others + 5, others + 6),
+        (others + 7, first),
+    ]
+    assert [each.st_mode & 0o7777 for each in stats] == [0o4750, 0o640]
+
+
+def test_capability_of_a_file_is_kept_by_a_commit(containers: Containers) -> None:
+    script = """
+    where=$(podman mount "$1")
+    setcap cap_net_bind_service+ep "$where/bin/busybox"
+    getcap -n "$where/bin/busybox" | grep -o 'cap_net.*'
+    podman unmount "$1" > /dev/null
+    podman commit --quiet "$1" localhost/capable > /dev/null
+    where=$(podman image mount localhost/capable)
+    getcap "$where/bin/busybox" | grep -o 'cap_net.*'
+    podman image unmount localhost/capable > /dev/null
+    podman rmi localhost/capable > /dev/null
+    """
+    containers.podman("create", "--name=capable", *LIMITS, IMAGE, "true")
+    said = containers.beside(script, "capable")
+    assert said.split() == ["cap_net_bind_service=ep"] * 2
+    containers.podman("rm", "capable")
+
+
+@pytest.mark.parametrize("mapping", ["--userns=keep-id", "--uidmap=0:1:5000"])
+def test_user_namespace_of_a_container_maps_its_files(by_user: Containers, mapping: str) -> None:
+    script = """
+    stat -c '%u:%g' /linked /home/user/note /opaque /suid
+    touch /tmp/mine; test "$(stat -c %u /tmp/mine)" = "$(id -u)"
+    """
+    said = by_user.run(IMAGE, script, mapping)
+    assert said == "3:4\n1000:1000\n5:6\n0:0\n"
+
+
+def test_device_can_be_made_by_who_may(by_root: Containers) -> None:
+    script = "mknod /null c 1 3 && chmod 666 /null && echo > /null && rm /null && mknod /z b 7 0"
+    with by_root.container(IMAGE, "devices", "--cap-add=mknod") as name:
+        by_root.inside(name, script)
+        by_root.podman("commit", "--quiet", name, "localhost/devices")
+    assert by_root.run("localhost/devices", "stat -c '%F %t:%T' /z") == "block special file 7:0\n"
+    by_root.podman("rmi", "localhost/devices")
