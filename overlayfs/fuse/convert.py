@@ -73,11 +73,14 @@ class Converter:
         )
 
     def caller(self, ctx: RequestContext) -> Caller:
-        """Who asks."""
+        """Who asks.
+
+        Podman's root, who makes the mount points in a container, may have no id there.
+        """
         if self._ids is None:
             return Caller(ctx.uid, ctx.gid, not ctx.uid)
         users, groups = self._ids.users, self._ids.groups
-        return Caller(users.kept(ctx.uid), groups.kept(ctx.gid), not ctx.uid)
+        return Caller(users.kept_if_any(ctx.uid), groups.kept_if_any(ctx.gid), not ctx.uid)
 
     def groups(self, shown: Collection[int]) -> Collection[int]:
         """The groups of whoever asks, as the layers have them."""
