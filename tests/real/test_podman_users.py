@@ -89,7 +89,7 @@ def test_user_namespace_of_a_container_maps_its_files(by_user: Containers, mappi
     stat -c '%u:%g' /linked /home/user/note /opaque /suid
     touch /tmp/mine; test "$(stat -c %u /tmp/mine)" = "$(id -u)"
     """
-    said = by_user.run(IMAGE, script, mapping)
+    said = by_user.run(IMAGE, script, mapping, "--user=0")
     assert said == "3:4\n1000:1000\n5:6\n0:0\n"
 
 
