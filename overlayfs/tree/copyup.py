@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TypeVarTuple
@@ -97,6 +98,9 @@ class CopyUp:
         if not data and attrs.size and self._leave_data(node, attrs):
             return
         size = attrs.size if keep is None else min(keep, attrs.size)
+        if size < attrs.size:
+            # A crash before the caller's own truncation must not leave it undated.
+            attrs = attrs._replace(mtime_ns=time.time_ns())
         if size <= _INLINE and not upper.policy.strict:
             with self._copy(node) as (draft, source, target):
                 copy_data(source, target, size)
@@ -149,6 +153,8 @@ class CopyUp:
             attrs = self._tree.attrs(node)
             labels = upper.labels(self._tree.place(node))
             size = attrs.size if keep is None else min(keep, attrs.size)
+            if size < attrs.size:
+                attrs = attrs._replace(mtime_ns=time.time_ns())
             with ExitStack() as stack:
                 source = self._tree.open_data(node)
                 stack.callback(os.close, source)
