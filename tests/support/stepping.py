@@ -1,4 +1,4 @@
-"""Stopping a process before each of its system calls; see ptrace(2)."""
+"""Stopping a process before each of its system calls, or ending it there; see ptrace(2)."""
 
 import ctypes
 import os
@@ -31,17 +31,12 @@ def before_each_call(act: Callable[[], object]) -> Iterator[None]:
     What is on the disk then is what a kill at this moment would leave.  An AssertionError
     when *act* fails.
     """
-    with warnings.catch_warnings():
-        # Idle threads of other tests hold nothing that the child needs.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    child = _fork()
     if not child:
-        _run_traced(act)
+        _run_traced(lambda: None, act)
     running = True
     try:
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSTOPPED(status), f"ended before it began: {status:#x}"
-        _ptrace(_SETOPTIONS, child, _TRACESYSGOOD | _EXITKILL)
+        _await_start(child)
         before = False
         while running:
             _ptrace(_SYSCALL, child)
@@ -62,9 +57,47 @@ def before_each_call(act: Callable[[], object]) -> Iterator[None]:
             os.waitpid(child, 0)
 
 
-def _run_traced(act: Callable[[], object]) -> None:
+def killed(prepare: Callable[[], object], act: Callable[[], object], call: int) -> bool:
+    """Run *prepare* and *act* in a process that is killed before a system call of *act*.
+
+    *call* counts them from 0.  False when *act* came to its end before; an AssertionError
+    when it fails.
+    """
+    child = _fork()
+    if not child:
+        _run_traced(prepare, act)
+    _await_start(child)
+    for _ in range(2 * call + 1):
+        _ptrace(_SYSCALL, child)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0, "it failed, see stderr"
+            return False
+        assert os.WIFSTOPPED(status), f"killed by another: {status:#x}"
+        assert os.WSTOPSIG(status) == _SYSCALL_STOP, f"stopped by a signal: {status:#x}"
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    return True
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Idle threads of other tests hold nothing that the child needs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _await_start(child: int) -> None:
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSTOPPED(status), f"ended before it began: {status:#x}"
+    _ptrace(_SETOPTIONS, child, _TRACESYSGOOD | _EXITKILL)
+
+
+def _run_traced(prepare: Callable[[], object], act: Callable[[], object]) -> None:
     status = 1
     try:
+        prepare()
         _ptrace(_TRACEME, 0)
         os.kill(os.getpid(), signal.SIGSTOP)
         act()
