@@ -71,6 +71,12 @@ _NOTHING_VALUED = {
     "uid": None,  # of a user in fstab; the owners are those of the layers
     "gid": None,
     "plugins": {""},
+    # What /proc/mounts shows of a FUSE mount, and mount(8) repeats to change its flags.
+    "user_id": None,
+    "group_id": None,
+    "max_read": None,
+    "rootmode": None,
+    "blksize": None,
 }
 _REFUSED = {
     "nfs_export": "file handles that survive the mount cannot be given by a FUSE file system",
