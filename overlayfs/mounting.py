@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from overlayfs.tree.changes import Change
 from overlayfs.tree.changes import changes as compare
 from overlayfs.tree.tree import Tree
 from overlayfs.union.names import Format
+from overlayfs.union.policy import PLAIN, Policy
+from overlayfs.union.presentation import AS_IT_IS, Presentation
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +35,16 @@ log = logging.getLogger(__name__)
 class MountOptions:
     """How to mount; *upper* None means a fresh one in the store, unless *read_only*.
 
-    *allow_other* None lets other users in when root mounts.
+    *allow_other* None lets other users in when root mounts.  *extra* are options of fuse(8).
     """
 
     read_only: bool = False
     upper: Path | None = None
     work: Path | None = None
     allow_other: bool | None = None
+    policy: Policy = PLAIN
+    presentation: Presentation = AS_IT_IS
+    extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ def mount(
 
         # Where the mount covers the store, it can be settled afterwards only.
         covered = store.root.resolve().is_relative_to(path)
-        serve(_stack(record), path, chosen, answered, aside=None if covered else store.settle)
+        serve(stack, path, chosen, answered, aside=None if covered else store.settle)
         log.info("%s: unmounted", path)
         store.settle()
         directory.finish()
@@ -150,11 +155,15 @@ def mount(
         ready(_written(directory))
         notify.ready()
 
+    stack = replace(_stack(record), policy=options.policy, presentation=options.presentation)
     chosen = fuse_options(
-        record.image, read_only=options.read_only, allow_other=options.allow_other
+        record.image,
+        read_only=options.read_only,
+        allow_other=options.allow_other,
+        extra=options.extra,
     )
     try:
-        _stack(record).check(path)
+        stack.check(path)
         if foreground:
             logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
             serve_it(in_foreground)

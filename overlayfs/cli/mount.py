@@ -7,6 +7,7 @@ import click
 
 from overlayfs import mounting
 from overlayfs.cli import suggestions
+from overlayfs.cli.mountoptions import parse_for_image
 from overlayfs.cli.options import DIRECTORY, json_option, root_option
 from overlayfs.cli.output import print_json, print_line
 from overlayfs.cli.ps import as_dict
@@ -49,6 +50,14 @@ from overlayfs.store.store import Store, StoredImage
     default=None,
     help="Let other users in [default: for root, yes].",
 )
+@click.option(
+    "-o",
+    "options",
+    multiple=True,
+    metavar="OPTIONS",
+    help="More options, with commas between them: nosuid, nodev, redirect_dir=on, metacopy=on, "
+    "squash_to_root and others that `pyoverlayfs -h` lists.",
+)
 @click.option("-f", "--foreground", is_flag=True, help="Stay, and log to stderr.")
 @json_option
 @root_option
@@ -60,6 +69,7 @@ def command(
     work: Path | None,
     platform: str | None,
     allow_other: bool | None,
+    options: tuple[str, ...],
     foreground: bool,
     as_json: bool,
     root: Path | None,
@@ -69,11 +79,20 @@ def command(
         raise click.UsageError("--read-only and --upper exclude each other.")
     if work is not None and upper is None:
         raise click.UsageError("--work goes with --upper.")
+    more = parse_for_image(options)
     wanted = None if platform is None else Platform.parse(platform)
     mounting.check_mountpoint(mountpoint)
     store = Store.open(root)
     image = find_image(store, source, wanted)
-    options = MountOptions(read_only=read_only, upper=upper, work=work, allow_other=allow_other)
+    chosen = MountOptions(
+        read_only=read_only,
+        upper=upper,
+        work=work,
+        allow_other=more.allow_other if allow_other is None else allow_other,
+        policy=more.policy,
+        presentation=more.presentation,
+        extra=more.to_kernel,
+    )
 
     def ready(record: MountRecord) -> None:
         if as_json:
@@ -83,7 +102,7 @@ def command(
         # With --foreground the next output may be hours away.
         sys.stdout.flush()
 
-    mounting.mount(store, image, mountpoint, options, foreground=foreground, ready=ready)
+    mounting.mount(store, image, mountpoint, chosen, foreground=foreground, ready=ready)
 
 
 def _line(image: StoredImage, record: MountRecord) -> str:

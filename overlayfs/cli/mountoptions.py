@@ -13,7 +13,7 @@ from pathlib import Path
 from overlayfs.errors import OverlayError
 from overlayfs.union.ids import IdMap, Ids
 from overlayfs.union.names import Format
-from overlayfs.union.policy import PLAIN, Policy
+from overlayfs.union.policy import PLAIN, Policy, WhiteoutKind
 from overlayfs.union.presentation import AS_IT_IS, Presentation
 from overlayfs.union.redirects import Redirects
 
@@ -97,6 +97,31 @@ def parse(words: Iterable[str], *, sloppy: bool = False) -> Wanted:
             if option:  # podman doubles commas
                 found.take(option)
     return found.wanted()
+
+
+def parse_for_image(words: Iterable[str]) -> Wanted:
+    """Like ``parse``, where an image gives the layers; OverlayError for what names others."""
+    words = list(words)
+    for word in words:
+        for option in split(word, ","):
+            name = option.partition("=")[0]
+            if name in _OF_DIRECTORIES:
+                raise OverlayError(f"{option}: not for an image", hint=_OF_DIRECTORIES[name])
+    return parse([*words, "lowerdir=/"])
+
+
+_OF_DIRECTORIES = {
+    "lowerdir": "the layers are those of the image; pyoverlayfs mounts directories",
+    "lowerdir+": "the layers are those of the image; pyoverlayfs mounts directories",
+    "upperdir": "use --upper",
+    "workdir": "use --work",
+    "ro": "use --read-only",
+    "userxattr": "the format is the store's",
+    "xattr_permissions": "the format is the store's",
+    "fsname": "it is the name of the image",
+    "subtype": "it is pyoverlay",
+    "remount": "use mount -i -o remount",
+}
 
 
 def split(text: str, mark: str) -> list[str]:
@@ -183,6 +208,7 @@ class _Options:
                 strict=sync == "strict",
                 volatile=volatile,
                 force="force" in flags,
+                whiteouts=self._whiteouts(),
             ),
             remount="remount" in flags,
             asked_read_only="ro" in flags,
@@ -246,6 +272,13 @@ class _Options:
             )
         return redirects, metacopy
 
+    def _whiteouts(self) -> WhiteoutKind:
+        value = self._given.get("whiteouts", "auto")
+        try:
+            return WhiteoutKind(value)
+        except ValueError:
+            raise _wrong(f"whiteouts={value}", set(WhiteoutKind)) from None
+
     def _presentation(self, *, volatile: bool) -> Presentation:
         given, flags = self._given, self._flags
         timeout = given.get("timeout")
@@ -289,7 +322,7 @@ class _Options:
 
 _VALUED = {
     *("lowerdir", "upperdir", "workdir", "fsname", "subtype", "timeout", "sync"),
-    *("redirect_dir", "metacopy", "xattr_permissions", "noxattrs", "fsync"),
+    *("redirect_dir", "metacopy", "whiteouts", "xattr_permissions", "noxattrs", "fsync"),
     *("uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid"),
 }
 _PLAIN_FLAGS = {

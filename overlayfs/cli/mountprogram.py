@@ -30,6 +30,7 @@ usage: pyoverlayfs [-f] [-d] [-s] -o OPTIONS [SOURCE] MOUNTPOINT
   -o userxattr           user.overlay.* instead of trusted.overlay.*
   -o redirect_dir=on     directories with lower parts can be renamed (off, follow, nofollow)
   -o metacopy=on         chmod, chown and the like copy no data
+  -o whiteouts=auto      what hides a name: device, xattr, oci (.wh.NAME)
   -o sync=strict         a copy is on the disk before it is seen
   -o volatile            never wait for the disk; fsync=0 as well, without a note in workdir
   -o force               mount after a crash of the machine amid volatile

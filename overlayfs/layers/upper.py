@@ -85,7 +85,7 @@ class Upper(Layer):
         bare(self.work)
         self.index = Index(self._workdir.index)
         self._drafts = Work(self.work)
-        self.whiteouts = fitting(self._drafts, fmt)
+        self.whiteouts = fitting(self._drafts, fmt, policy.whiteouts)
         self.markers = markers or isinstance(self.whiteouts, Markers)
         self._ids = (os.geteuid(), os.getegid())
         attributes = not isinstance(self.whiteouts, Markers)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from overlayfs.linux import fds, files, xattrs
 from overlayfs.linux.files import RENAME_EXCHANGE, RENAME_WHITEOUT, renameat2
 from overlayfs.union.names import OPAQUE_MARKER, Format, marker_of
+from overlayfs.union.policy import WhiteoutKind
 
 
 class Spot(NamedTuple):
@@ -94,6 +95,14 @@ class _Entries(Whiteouts):
 
     def _prepare(self, dir_fd: int) -> None:
         """Let the directory *dir_fd* hold whiteouts."""
+
+    def try_out(self) -> None:
+        """Make one and remove it; OSError when that cannot be done here."""
+        draft = self._work.draft()
+        try:
+            self._make(draft)
+        finally:
+            files.unlink_if_there(self._work.fd, draft)
 
     def hide(self, spot: Spot) -> None:
         self._place(spot, 0)
@@ -246,22 +255,31 @@ class Markers(Whiteouts):
         self._work.remove(draft, directory=True)
 
 
-def fitting(work: Work, fmt: Format) -> Whiteouts:
-    """The best kind that the file system of *work* can do, found by trying."""
-    draft = work.draft()
-    for kind in (Devices(work, fmt), Attributes(work, fmt)):
+def fitting(work: Work, fmt: Format, wanted: WhiteoutKind) -> Whiteouts:
+    """The *wanted* kind; of AUTO the first that the file system of *work* can do.
+
+    Raises OSError when it cannot do what is wanted.
+    """
+    if wanted is WhiteoutKind.MARKER:
+        return Markers(work, fmt)
+    for name, kind in _KINDS.items():
+        found = kind(work, fmt)
+        if wanted not in (name, WhiteoutKind.AUTO):
+            continue
         try:
-            kind._make(draft)
+            found.try_out()
         except OSError as exc:
-            if exc.errno not in _CANNOT:
+            if wanted is not WhiteoutKind.AUTO or exc.errno not in _CANNOT:
                 raise
         else:
-            return kind
-        finally:
-            files.unlink_if_there(work.fd, draft)
+            return found
     return Markers(work, fmt)
 
 
+_KINDS: dict[WhiteoutKind, type[_Entries]] = {
+    WhiteoutKind.DEVICE: Devices,
+    WhiteoutKind.ATTRIBUTE: Attributes,
+}
 _CANNOT = {
     errno.EPERM,
     errno.EACCES,

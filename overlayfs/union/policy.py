@@ -1,8 +1,18 @@
 """How changes are kept."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from overlayfs.union.redirects import Redirects
+
+
+class WhiteoutKind(StrEnum):
+    """How an upper layer hides a name of the layers below; see ``layers.whiteouts``."""
+
+    AUTO = "auto"
+    DEVICE = "device"
+    ATTRIBUTE = "xattr"
+    MARKER = "oci"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +22,8 @@ class Policy:
     *redirects*: whether a directory with lower parts may be renamed.  *metacopy*: a change
     of attributes copies no data.  *strict*: a copy is on the disk before it has its name.
     *volatile*: nothing need survive a crash of the machine; *force* mounts what is left of
-    such a mount after a crash.
+    such a mount after a crash.  *whiteouts*: AUTO takes the first of the others that the
+    file system can do.
     """
 
     redirects: Redirects = Redirects.FOLLOW
@@ -20,6 +31,7 @@ class Policy:
     strict: bool = False
     volatile: bool = False
     force: bool = False
+    whiteouts: WhiteoutKind = WhiteoutKind.AUTO
 
 
 PLAIN = Policy()
