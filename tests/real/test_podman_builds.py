@@ -18,7 +18,7 @@ CONTAINERFILE = f"""
 FROM {IMAGE} AS first
 COPY given /tree/given
 COPY --chown=1000:50 given/file /tree/a/sub/f
-RUN rm -r /opaque /tree/b && mkdir /opaque && echo built > /opaque/built && rm /removed-not || :
+RUN rm -r /opaque /tree/b && mkdir /opaque && echo built > /opaque/built
 RUN chown -R 1000:1000 /tree/c && chmod 4755 /suid && ln /linked /linked-new && \\
     cp /bin/busybox /bin/su-able && chmod 4755 /bin/su-able
 RUN mkdir /tree/b && test ! -e /tree/b/deep && ls /opaque > /tree/b/list && test ! -e /opaque/kept
