@@ -93,6 +93,31 @@ def test_user_namespace_of_a_container_maps_its_files(by_user: Containers, mappi
     assert said == "3:4\n1000:1000\n5:6\n0:0\n"
 
 
+def test_roots_container_with_a_user_namespace_shows_the_users_of_the_image(
+    by_root: Containers,
+) -> None:
+    """Podman gives the layers on an idmapped mount, and the same mapping for the upper one."""
+    mapping = ("--uidmap=0:100000:5000", "--gidmap=0:100000:5000")
+    script = """
+    stat -c '%u:%g' /linked /home/user/note /opaque /suid
+    touch /tmp/mine && chown 5:6 /linked && echo more >> /linked && stat -c '%u:%g' /linked-too
+    rm -r /partly && mkdir /partly && ls -A /partly
+    """
+    image = "localhost/mapped"
+    with by_root.container(IMAGE, "mapped", *mapping) as name:
+        said = by_root.inside(name, script)
+        assert said == "3:4\n1000:1000\n5:6\n0:0\n5:6\n"
+        by_root.stop(name)
+        by_root.podman("start", name)
+        assert by_root.inside(name, "stat -c '%u:%g' /linked-too /tmp/mine") == "5:6\n0:0\n"
+        # Of a running one podman would compare the ids of its user namespace with the image's.
+        by_root.stop(name)
+        assert "D /partly/deep" in by_root.changes(name)
+        by_root.podman("commit", "--quiet", name, image)
+    assert by_root.run(image, "stat -c '%u:%g' /linked /tmp/mine /suid") == "5:6\n0:0\n0:0\n"
+    by_root.podman("rmi", image)
+
+
 def test_device_can_be_made_by_who_may(by_root: Containers) -> None:
     script = "mknod /null c 1 3 && chmod 666 /null && echo > /null && rm /null && mknod /z b 7 0"
     with by_root.container(IMAGE, "devices", "--cap-add=mknod") as name:
