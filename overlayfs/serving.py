@@ -88,7 +88,8 @@ class Stack:
         return Layer(path, fmt, number, self.links(path), markers=markers, ids=mapped)
 
     def _writing(self, path: Path) -> Writing:
-        return recognise(path, self.format) if self.foreign else Writing(self.format, False)
+        found = recognise(path, self.format)
+        return found if self.foreign else found._replace(format=self.format)
 
     def _open_upper(self, top: Layer) -> Upper:
         assert self.upper is not None
