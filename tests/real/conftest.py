@@ -1,6 +1,5 @@
 """Images and trees that take long to make, once for all tests."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 from tests.support.command import PyOverlay
 from tests.support.images import Workshop, debian_root, rich_layout, run, umoci_tree
 from tests.support.podman import (
-    HERE,
     Containers,
     Member,
     busybox_members,
@@ -131,10 +129,7 @@ def containers_of(folder: Path, image: Path, *, rootless: bool) -> Iterator[Cont
     missing = missing_tools()
     if missing:
         pytest.skip(f"missing: {missing}")
-    with machine(folder, rootless=rootless) as made:
-        shutil.copy(image, folder / "image.tar")
-        (folder / "image.tar").chmod(0o644)
-        made.podman("load", "--quiet", "--input", HERE / "image.tar")
+    with machine(folder, image, rootless=rootless) as made:
         yield made
         assert made.beside("podman ps --all --quiet; grep '/mnt/.* fuse' /proc/mounts || :") == ""
         # The last one may be amid its end.

@@ -145,8 +145,7 @@ def test_diff_and_commit_tell_every_deletion(containers: Containers) -> None:
 
 def test_diff_is_that_of_plain_directories(containers: Containers) -> None:
     """The same work in a copy of the image, without any overlay."""
-    plain = containers.on_plain_directories()
-    plain.podman("load", "--quiet", "--input", HERE / "image.tar")
+    plain = containers.elsewhere("plain-storage", "--storage-driver=vfs")
     told = []
     for each in (containers, plain):
         with each.container(IMAGE, "compared") as name:
@@ -298,3 +297,26 @@ def test_container_works_again_when_its_daemon_was_killed(containers: Containers
         containers.podman("start", name)
         said = containers.inside(name, "cat /new /linked-too; ! ls /partly 2> /dev/null")
         assert said == "new\nlinkedmore\n"
+
+
+def test_container_goes_on_from_fuse_overlayfs_and_back(containers: Containers) -> None:
+    """What either wrote into the upper directory is read by the other."""
+    former = containers.by("/usr/bin/fuse-overlayfs")
+    found = "cd /tree; find . /opaque /again | sort; cat text x c/two; stat -c '%a %u:%g' owned/*"
+    with former.container(IMAGE, "moved-on") as name:
+        former.inside(name, "rm -r /tree/a /opaque; mkdir /opaque; touch /opaque/new; rm /tree/y")
+        former.inside(name, "chown -R 7:8 /tree/owned; echo more >> /tree/text; mkdir /tree/y")
+        seen = former.inside(name, found)
+        former.stop(name)
+        containers.podman("start", name)
+        assert containers.inside(name, found) == seen
+        containers.inside(
+            name, "rm -r /tree/b /again; mkdir /again; mv /tree/y /tree/z; rm /tree/x"
+        )
+        containers.inside(name, "chmod 600 /tree/owned/its; echo x > /tree/x; echo 2 > /tree/c/two")
+        seen = containers.inside(name, found)
+        assert len(seen.splitlines()) > 2000
+        assert {"D /tree/b", "D /opaque/kept", "A /opaque/new"} <= containers.changes(name)
+        containers.stop(name)
+        former.podman("start", name)
+        assert former.inside(name, found) == seen

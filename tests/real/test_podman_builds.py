@@ -104,6 +104,25 @@ def test_buildah_mounts_from_scratch(containers: Containers) -> None:
     assert "./link 644 7:8 2 regular file\n./moved/er/file 644 7:8 2 regular file\ntext\n" in said
 
 
+def test_buildah_goes_on_when_the_daemon_was_killed(containers: Containers) -> None:
+    """Its containers are mounted volatile, and this machine did not crash."""
+    script = """
+    buildah() { command buildah BUILDAH "$@"; }
+    where=$(buildah mount "$1")
+    rm -r "$where/partly" && mkdir "$where/partly" && echo text > "$where/partly/new"
+    kill -9 $(pgrep -f "[p]yoverlayfs -o .*$where")
+    ! ls "$where" 2> /dev/null
+    buildah umount "$1" > /dev/null
+    where=$(buildah mount "$1")
+    ls -A "$where/partly" && cat "$where/partly/new"
+    buildah umount "$1" > /dev/null
+    """
+    made = containers.buildah("from", "--pull-never", IMAGE)
+    said = containers.beside(script.replace("BUILDAH", " ".join(containers.storage)), made)
+    assert said == "new\ntext\n"
+    containers.buildah("rm", made)
+
+
 CHANGE = """
 rm -r /tree/a /opaque/deep /again && mkdir /tree/a && echo a > /tree/a/f && mv /tree/b /tree/renamed
 chown -R 11:12 /tree/c && chmod 6711 /suid && echo more >> /linked && ln -s x /tree/new-link

@@ -1,8 +1,10 @@
 """Who may do what in a container, and whose the files are on the disk."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.support.podman import HERE, IMAGE, LIMITS, SUBIDS, USER, Containers
+from tests.support.podman import HERE, IMAGE, LIMITS, SUBIDS, USER, Containers, machine, overlay
 
 pytestmark = pytest.mark.usefixtures("needs_root", "needs_fuse")
 
@@ -116,6 +118,50 @@ def test_roots_container_with_a_user_namespace_shows_the_users_of_the_image(
         by_root.podman("commit", "--quiet", name, image)
     assert by_root.run(image, "stat -c '%u:%g' /linked /tmp/mine /suid") == "5:6\n0:0\n0:0\n"
     by_root.podman("rmi", image)
+
+
+OWNERS = "stat -c '%n %a %u:%g' /linked /opaque /home/user /suid"
+
+
+def test_owners_beside_the_files_are_shown(containers: Containers) -> None:
+    """As podman's ``force_mask`` keeps them, which drops the set-id and the sticky bits."""
+    masked = containers.elsewhere("masked", *overlay("force_mask=700"))
+    shown = "/linked 640 3:4\n/opaque 775 5:6\n/home/user 750 1000:1000\n/suid 755 0:0\n"
+    changed = "/linked 640 7:8\n/opaque 1700 0:0\n/home/user 750 1000:1000\n/suid 4711 0:0\n"
+    with masked.container(IMAGE, "masked") as name:
+        assert masked.inside(name, f"{OWNERS}; ls -A /opaque") == f"{shown}deep\nkept\n"
+        script = "chown 7:8 /linked; rm -r /opaque; mkdir -m 1700 /opaque; chmod 4711 /suid"
+        masked.inside(name, script)
+        for _ in range(2):
+            assert (
+                masked.inside(name, f"{OWNERS}; stat -c %a:%u /linked-too") == f"{changed}640:7\n"
+            )
+            masked.stop(name)
+            masked.podman("start", name)
+        assert masked.changes(name) == {
+            *("C /linked", "C /linked-too", "C /opaque", "C /suid"),
+            *("D /opaque/deep", "D /opaque/kept"),
+        }
+        masked.podman("commit", "--quiet", name, "localhost/masked")
+    again = changed.replace(" 1700 ", " 700 ").replace(" 4711 ", " 711 ")
+    assert masked.run("localhost/masked", OWNERS) == again
+
+
+def test_user_without_subordinate_ids_owns_all(layered_image: Path, tmp_path: Path) -> None:
+    options = {"rootless": True, "subids": False}
+    with machine(tmp_path, layered_image, "ignore_chown_errors=true", **options) as alone:
+        with alone.container(IMAGE, "alone") as name:
+            said = alone.inside(name, f"{OWNERS}; ! chown 1:1 /suid 2> /dev/null")
+            assert said == (
+                "/linked 640 0:0\n/opaque 1775 0:0\n/home/user 750 0:0\n/suid 6755 0:0\n"
+            )
+            alone.inside(name, "rm -r /opaque; mkdir /opaque; echo > /opaque/new; chmod 600 /suid")
+            alone.stop(name)
+            assert alone.changes(name) == {
+                *("C /opaque", "A /opaque/new", "D /opaque/deep", "D /opaque/kept", "C /suid")
+            }
+            alone.podman("commit", "--quiet", name, "localhost/alone")
+        assert alone.run("localhost/alone", "ls -A /opaque; stat -c %a /suid") == "new\n600\n"
 
 
 def test_device_can_be_made_by_who_may(by_root: Containers) -> None:

@@ -22,6 +22,7 @@ from tests.support.union import PATIENCE, REPOSITORY
 USER = 31_000
 SUBIDS = 200_000
 IMAGE = "localhost/layers:latest"
+ARCHIVE = "image.tar"
 
 # Where the machine's folder is mounted in it, whatever may not be entered above it outside.
 HERE = Path("/mnt")
@@ -115,14 +116,23 @@ class Containers:
             check=False,
         )
 
-    def on_plain_directories(self) -> "Containers":
-        """The same without any overlay: podman copies the image for each container."""
-        options = (*_places("plain"), "--storage-driver=vfs")
-        return dataclasses.replace(self, storage=options)
+    def by(self, program: str) -> "Containers":
+        """The same storage with another mount program."""
+        return dataclasses.replace(self, storage=(*self.storage[:2], *overlay(program=program)))
+
+    def elsewhere(self, name: str, *options: str) -> "Containers":
+        """The same with a storage of its own, with the image `IMAGE`, used with *options*."""
+        places = (f"--root={self.empty(name)}", f"--runroot={HERE}/run/{name}")
+        made = dataclasses.replace(self, storage=(*places, *options))
+        made.podman("load", "--quiet", f"--input={HERE}/{ARCHIVE}")
+        return made
 
 
-def _places(name: str) -> tuple[str, ...]:
-    return (f"--root={HERE}/{name}", f"--runroot={HERE}/run/{name}")
+def overlay(*options: str, program: str | Path = "") -> tuple[str, ...]:
+    """The options that choose the mount program, ours or another, and more for the storage."""
+    chosen = (f"mount_program={program or installed()}", *options)
+    words = (f"--storage-opt=overlay.{option}" for option in chosen)
+    return ("--storage-driver=overlay", *words)
 
 
 # What podman makes in every container.
@@ -132,16 +142,23 @@ OF_PODMAN = ("/etc", "/run", "/dev", "/proc", "/sys")
 WAITING = ("sh", "-c", "trap exit TERM; while :; do sleep 1000 & wait; done")
 
 
-def program() -> Path:
+def installed() -> Path:
     """The mount program as it is installed."""
     return Path(sys.executable).with_name("pyoverlayfs")
 
 
 @contextmanager
-def machine(folder: Path, *, rootless: bool) -> Iterator[Containers]:
-    """A machine with nothing in its storage; it keeps its files in *folder*."""
+def machine(
+    folder: Path, image: Path, *options: str, rootless: bool, subids: bool = True
+) -> Iterator[Containers]:
+    """A machine with the saved *image* in its storage; it keeps its files in *folder*.
+
+    *options* are storage options of the overlay; the user of a *rootless* one has *subids*.
+    """
     owner = USER if rootless else 0
-    for name in ("storage", "plain", "run", "home", "tmp", "keep"):
+    shutil.copy(image, folder / ARCHIVE)
+    (folder / ARCHIVE).chmod(0o644)
+    for name in ("storage", "run", "home", "tmp", "keep"):
         (folder / name).mkdir()
         os.chown(folder / name, owner, owner)
     folder.chmod(0o755)
@@ -153,7 +170,7 @@ def machine(folder: Path, *, rootless: bool) -> Iterator[Containers]:
         "mount --make-rshared /",
     ]
     if rootless:
-        lines[-1:-1] = [*_for_a_user(folder), *_reachable()]
+        lines[-1:-1] = [*_for_a_user(folder, subids), *_reachable()]
     script = "\n".join(["set -e", *lines, "echo ready", "cat", ":"])
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with subprocess.Popen(
@@ -163,12 +180,11 @@ def machine(folder: Path, *, rootless: bool) -> Iterator[Containers]:
         assert holder.stdout is not None
         try:
             assert holder.stdout.readline() == b"ready\n", script
-            options = (
-                *_places("storage"),
-                "--storage-driver=overlay",
-                f"--storage-opt=overlay.mount_program={program()}",
-            )
-            yield Containers(holder.pid, folder, _prefix(holder.pid, owner), rootless, options)
+            places = (f"--root={HERE}/storage", f"--runroot={HERE}/run/storage")
+            storage = (*places, *overlay(*options))
+            made = Containers(holder.pid, folder, _prefix(holder.pid, owner), rootless, storage)
+            made.podman("load", "--quiet", f"--input={HERE}/{ARCHIVE}")
+            yield made
         finally:
             # All that was started there dies with its first process.
             holder.stdin.close()
@@ -186,13 +202,14 @@ def _prefix(holder: int, owner: int) -> tuple[str, ...]:
     )
 
 
-def _for_a_user(folder: Path) -> Iterator[str]:
-    """What makes a user of uid `USER` known, with subuids and a /dev/fuse."""
+def _for_a_user(folder: Path, subids: bool) -> Iterator[str]:
+    """What makes a user of uid `USER` known, with a /dev/fuse and perhaps subuids."""
+    ids = f"tester:{SUBIDS}:65536\n" if subids else ""
     account = {
         "passwd": f"tester:x:{USER}:{USER}::{HERE}/home:/bin/sh\n",
         "group": f"tester:x:{USER}:\n",
-        "subuid": f"tester:{SUBIDS}:65536\n",
-        "subgid": f"tester:{SUBIDS}:65536\n",
+        "subuid": ids,
+        "subgid": ids,
     }
     for name, line in account.items():
         there = Path("/etc", name)
