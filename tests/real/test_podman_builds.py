@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import PyOverlay
-from tests.support.podman import HERE, IMAGE, Containers
+from tests.support.podman import HERE, IMAGE, LAYERS, Containers
 from tests.support.tree import Tree, assert_same, snapshot
 
 pytestmark = pytest.mark.usefixtures("needs_root", "needs_fuse")
@@ -33,28 +33,46 @@ RUN rm -r /tree
 """
 
 
-@pytest.mark.parametrize("layers", [True, False], ids=["layers", "one-layer"])
-def test_build_runs_its_steps(containers: Containers, *, layers: bool) -> None:
-    image = f"localhost/built-{layers}".lower()
-    context = containers.empty(f"context-{layers}")
-    script = 'cd "$1"; mkdir given; echo given > given/file; cat > Containerfile'
+def context(containers: Containers, name: str) -> Path:
+    """What an image is built of, and how."""
+    made = containers.empty(name)
     (containers.folder / "tmp/Containerfile").write_text(CONTAINERFILE)
-    containers.beside(f'{script} < "$2"', context, HERE / "tmp/Containerfile")
-    options = [f"--layers={str(layers).lower()}", "--pull=never", "--quiet", *ISOLATED]
-    containers.podman("build", *options, "--target=first", f"--tag={image}-first", context)
-    containers.podman("build", *options, f"--tag={image}", context)
+    script = 'cd "$1"; mkdir given; echo given > given/file; cat > Containerfile'
+    containers.beside(f'{script} < "$2"', made, HERE / "tmp/Containerfile")
+    return made
+
+
+BUILD = ("build", "--pull=never", "--quiet", *ISOLATED)
+FROM_FIRST = "cat /from/list /from/mine; ls /from/tree/c; ls -A /opaque; ! ls /tree 2> /dev/null"
+FROM_FIRST_SAID = "built\n1000\none\ntwo\ndeep\nkept\n"
+
+
+def test_each_step_of_a_build_is_a_layer(containers: Containers) -> None:
+    where = context(containers, "layers")
+    first, last = "localhost/built-first", "localhost/built"
+    containers.podman(*BUILD, "--target=first", f"--tag={first}", where)
+    containers.podman(*BUILD, f"--tag={last}", where)
     found = """
     cat /opaque/* /tree/b/* /home/user/mine /tree/a/sub/f; ls /tree/b /home/user
     stat -c '%n %a %u:%g %h' /tree/a/sub/f /tree/c/two /suid /linked-new /bin/su-able
     """
-    assert containers.run(f"{image}-first", found, "--user=0") == (
+    assert containers.run(first, found, "--user=0") == (
         "built\nbuilt\n1000\ngiven\n/home/user:\nmine\n\n/tree/b:\nlist\n"
         "/tree/a/sub/f 644 1000:50 1\n/tree/c/two 400 1000:1000 1\n"
         "/suid 4755 0:0 1\n/linked-new 640 3:4 1\n/bin/su-able 4755 0:0 1\n"
     )
-    found = "cat /from/list /from/mine; ls -d /tree 2> /dev/null || ls /from/tree/c"
-    assert containers.run(image, found) == "built\n1000\none\ntwo\n"
-    containers.podman("rmi", "--force", image, f"{image}-first")
+    assert containers.run(last, FROM_FIRST) == FROM_FIRST_SAID
+    containers.podman("rmi", "--force", last, first)
+
+
+def test_build_without_layers_makes_one(containers: Containers) -> None:
+    where = context(containers, "one-layer")
+    containers.podman(*BUILD, "--layers=false", "--tag=localhost/one-layer", where)
+    assert containers.run("localhost/one-layer", FROM_FIRST) == FROM_FIRST_SAID
+    layers = "{{len .RootFS.Layers}}"
+    counted = containers.podman("image", "inspect", f"--format={layers}", "localhost/one-layer")
+    assert counted == f"{len(LAYERS) + 1}\n"
+    containers.podman("rmi", "localhost/one-layer")
 
 
 def test_buildah_works_in_steps(containers: Containers) -> None:

@@ -240,10 +240,21 @@ def _reachable() -> Iterator[str]:
         yield f"umount --lazy {HERE}/keep"
 
 
-def missing_tools() -> str:
-    """What is missing for containers on this machine; empty if nothing is."""
-    tools = ("podman", "buildah", "crun", "conmon", "newuidmap", "setpriv", "nsenter", "unshare")
-    return " ".join(tool for tool in tools if shutil.which(tool) is None)
+TOOLS = "podman buildah crun conmon newuidmap setpriv nsenter unshare pgrep getcap fusermount3"
+
+
+def what_is_missing(*, rootless: bool) -> str:
+    """Why this machine cannot run containers; empty if it can."""
+    missing = " ".join(tool for tool in TOOLS.split() if shutil.which(tool) is None)
+    if missing:
+        return f"missing: {missing}"
+    if not rootless:
+        return ""
+    ids = (f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
+    tried = subprocess.run(
+        ["setpriv", *ids, "unshare", "--user", "true"], capture_output=True, text=True, check=False
+    )
+    return f"no user namespaces: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,3 +322,60 @@ def image_archive(path: Path, layers: Sequence[Iterable[Member]], name: str = IM
     """What ``podman load`` reads: an image with *layers*, base first."""
     made = Made(tuple(layer(each) for each in layers))
     return write_tar(path, from_1_10([(made, [name])]))
+
+
+# To work in.  Sizes differ where one file may take the name of another: podman compares sizes and
+# times, and sees no change when both are the same.
+WORK_TREE = (
+    *(folder("tree"), folder("tree/a"), folder("tree/a/sub"), Member("tree/a/sub/f", b"f" * 9000)),
+    *(folder("tree/b"), folder("tree/b/deep"), Member("tree/b/deep/g", b"g\n")),
+    *(folder("tree/c"), Member("tree/c/one", b"1\n"), Member("tree/c/two", b"2\n", 0o400)),
+    *(folder("tree/d"), Member("tree/d/in", b"in\n")),
+    *(folder("tree/owned", 0o2775, (1000, 50)), Member("tree/owned/suid", b"s", 0o4755)),
+    Member("tree/owned/its", b"its\n", 0o640, (1000, 1000)),
+    *(folder("tree/owned/sub", 0o700, (1001, 50)), Member("tree/owned/link", "its")),
+    *(
+        Member("tree/text", b"a line\n" * 2000),
+        Member("tree/e", b"e\n"),
+        Member("tree/x", b"the x\n"),
+    ),
+    *(Member("tree/y", b"y\n"), Member("tree/symlink", "a/sub"), Member("tree/dangling", "no")),
+    *(Member("tree/one", b"linked\n"), Member("tree/two", hard="tree/one")),
+    Member("tree/three", hard="tree/one"),
+    *(folder("tree/mixed"), Member("tree/mixed/first", b"first\n")),
+    *(folder("tree/kept"), Member("tree/kept/untouched", b"u\n")),
+)
+
+LAYERS = (
+    (
+        *busybox_members(),
+        *(folder("opaque"), Member("opaque/old"), Member("opaque/kept", b"below")),
+        *(folder("opaque/deep"), Member("opaque/deep/old")),
+        *(folder("partly"), Member("partly/old"), folder("partly/deep")),
+        *(Member("partly/deep/old"), Member("partly/deep/left", b"left")),
+        *(folder("gone"), Member("gone/file"), Member("removed")),
+        *(folder("again"), Member("again/old"), Member("again/now-a-dir")),
+        *(folder("becomes-file"), Member("becomes-file/old")),
+        *WORK_TREE,
+        Member("suid", b"suid", 0o6755),
+        Member("linked", b"linked", 0o640, (3, 4)),
+        Member("linked-too", mode=0o640, owner=(3, 4), hard="linked"),
+    ),
+    (
+        *(folder("opaque", 0o1775, (5, 6)), Member("opaque/.wh..wh..opq")),
+        Member("opaque/kept", b"kept"),
+        *(folder("partly"), Member("partly/.wh.old")),
+        Member("partly/new", b"new", 0o600, (1000, 1000)),
+        *(folder("partly/deep"), Member("partly/deep/.wh.old")),
+        *(Member(".wh.gone"), Member(".wh.again"), Member(".wh.becomes-file")),
+    ),
+    (
+        *(folder("opaque", 0o1775, (5, 6)), folder("opaque/deep")),
+        Member("opaque/deep/third", b"third"),
+        *(folder("again"), Member("again/now", b"now")),
+        *(folder("again/now-a-dir"), Member("again/now-a-dir/in", b"in")),
+        Member("becomes-file", b"file"),
+        *(folder("tree"), folder("tree/mixed"), Member("tree/mixed/third", b"the third\n")),
+        Member(".wh.removed"),
+    ),
+)
