@@ -95,6 +95,9 @@ class Tree:
         self._lower: Tree | None = None
         self._narrow = narrow
         self._allocated = ROOT if narrow else _ALLOCATED
+        # Numbers of files in the upper layer that were in use when these were made, and what
+        # these have instead: for each of their names, and when the kernel comes back to them.
+        self._renumbered: dict[int, int] = {}
         # Gives a lower name of a file in the upper layer a name there: see CopyUp.
         self.adopt: Callable[[Node, Name], None] = _no_upper
 
@@ -328,6 +331,7 @@ class Tree:
         if not ino:
             # A directory keeps the number of its topmost lower part through copy-up.
             ino = self._number(*(parts[0] if parts else (layer, found)), strange)
+            ino = self._renumbered.get(ino, ino)
         known = self.nodes.get(ino)
         if known is not None:
             if kind is not Kind.DIRECTORY and self._is_same(known, kind, layer, found):
@@ -421,9 +425,11 @@ class Tree:
         assert self.upper is not None
         st = os.stat(name, dir_fd=self.fd(parent, self.upper), follow_symlinks=False)
         ino = self._number(self.upper, Found(kind, st.st_ino), set())
+        self._renumbered.pop(ino, None)
         if ino in self.nodes:
             # The kernel has not forgotten a removed file whose inode came to new honours.
-            ino = self._allocate()
+            taken, ino = ino, self._allocate()
+            self._renumbered[taken] = ino
         node = Node(ino, kind, self.upper, (self.upper,) if kind is Kind.DIRECTORY else ())
         if kind is Kind.DIRECTORY:
             node.directory = Directory()

@@ -1,6 +1,7 @@
 """Hard links of lower files: one file, whichever of its names is written through, and when."""
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,37 @@ def test_what_the_kernel_forgot_is_still_one_file(stack: Stack) -> None:
         (mnt / "d1/f").write_text("new")
         Path("/proc/sys/vm/drop_caches").write_text("2")
         assert (mnt / "d2/g").read_text() == "new"
+
+
+def test_a_file_on_the_inode_of_a_removed_one_stays_one_file(stack: Stack) -> None:
+    """The kernel still knows the removed one, so the new one needs another number."""
+    (stack.upper / "dir").mkdir()
+    with stack.mounted() as mnt:
+        held = []
+        while True:
+            (mnt / "old").touch()
+            number = (mnt / "old").stat().st_ino
+            on_disk = (stack.upper / "old").stat().st_ino
+            held.append(os.open(mnt / "old", os.O_PATH))  # known, but not open
+            (mnt / "old").unlink()
+            (mnt / "new").write_text("new")
+            if (stack.upper / "new").stat().st_ino == on_disk:
+                break
+            (mnt / "new").unlink()
+        (mnt / "dir/other").hardlink_to(mnt / "new")
+        renumbered = (mnt / "new").stat().st_ino
+        assert renumbered != number
+        for fd in held:
+            os.close(fd)
+        # The second time the directory goes when all in it has gone.
+        for _ in range(2):
+            (mnt / "dir").stat()
+            Path("/proc/sys/vm/drop_caches").write_text("2")
+        assert (mnt / "dir/other").stat().st_ino == renumbered
+        assert (mnt / "dir/other").read_text() == "new"
+        (mnt / "new").write_text("changed")
+        assert (mnt / "dir/other").read_text() == "changed"
+        assert (mnt / "new").stat().st_ino == renumbered
 
 
 def test_removing_a_name_of_a_hard_linked_lower_file(stack: Stack) -> None:
