@@ -25,7 +25,8 @@ Links = Callable[[], Iterable[tuple[bytes, ...]]]
 
 # O_NOATIME is refused with EPERM for files of other owners, so it is not used: layers lie
 # on file systems with relatime at least, and nothing here depends on it.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a fifo that somebody put in the place of a file must not be waited for.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Layer:
