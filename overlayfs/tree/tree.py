@@ -383,8 +383,11 @@ class Tree:
             return False
         if known.names and known.layer is upper and layer is upper and found is not None:
             # Two copies of one lower file, made where there was no index.
-            at, name = self.location(known)
-            st = os.stat(name, dir_fd=at, follow_symlinks=False)
+            try:
+                at, name = self.location(known)
+                st = os.stat(name, dir_fd=at, follow_symlinks=False)
+            except OSError:
+                return False  # somebody took it away beneath the mount
             return st.st_ino == found.ino
         if known.names or (upper is not None and known.ino in upper.index):
             return True
