@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 
@@ -87,6 +88,11 @@ def beneath(dir_fd: int, name: bytes) -> bytes:
 def itself(fd: int) -> bytes:
     """A path that leads to the open file *fd*, O_PATH descriptors included."""
     return b"/proc/self/fd/%d" % fd
+
+
+def is_writable(fd: int) -> bool:
+    """Whether *fd* was opened for writing."""
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
 
 def raise_limit() -> int:

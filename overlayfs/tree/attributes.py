@@ -6,6 +6,7 @@ import stat
 from collections.abc import Collection
 
 from overlayfs.layers.upper import Upper
+from overlayfs.linux import fds
 from overlayfs.linux.xattrs import Place
 from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.node import Node
@@ -58,7 +59,7 @@ class Attributes:
     def _truncate(self, node: Node, upper: Upper, size: int) -> None:
         if node.kind is not Kind.FILE:
             raise OSError(errno.EINVAL, "only regular files have a size to set")
-        if node.fd >= 0:
+        if node.fd >= 0 and fds.is_writable(node.fd):
             os.ftruncate(node.fd, size)
         else:
             upper.truncate(self._tree.place(node), size)

@@ -10,6 +10,7 @@ import stat
 
 import trio
 
+from overlayfs.linux import fds
 from overlayfs.linux.files import write_at
 from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.node import Node
@@ -35,6 +36,7 @@ class Files:
             if writes:
                 truncated = bool(flags & os.O_TRUNC)
                 await self._copy_up.ensure(node, keep=0 if truncated else None)
+                self._let_write(node)
                 if truncated:
                     os.ftruncate(node.fd, 0)  # an empty file, too, is modified by O_TRUNC
                     node.xattrs = None  # and security.capability goes
@@ -72,7 +74,21 @@ class Files:
             return node.layer.open_file(*tree.location(node))
         if node.apart is not False and tree.is_apart(node):
             return tree.open_data(node)
-        return upper.open_rw_at(tree.place(node))
+        try:
+            return upper.open_rw_at(tree.place(node))
+        except OSError as exc:
+            if exc.errno not in (errno.EROFS, errno.EACCES):
+                raise
+        # It can still be read; who wants to write asks again, and is told.
+        return node.layer.open_file(*tree.location(node))
+
+    def _let_write(self, node: Node) -> None:
+        """Let the descriptor of all handles be one for writing."""
+        if fds.is_writable(node.fd):
+            return
+        fd = self._copy_up.upper().open_rw_at(self._tree.place(node))
+        os.dup2(fd, node.fd, inheritable=False)
+        os.close(fd)
 
     def release(self, node: Node) -> None:
         """Count one handle less."""
