@@ -1,10 +1,12 @@
-"""The two suites, run on either file system; each in directories of its own below a work folder."""
+"""The two suites, run on either file system, each in directories of its own."""
 
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +16,6 @@ from typing import NamedTuple
 from scripts.lib.conformance_results import Outcome, Outcomes, tap
 
 KERNEL, OURS = "kernel", "pyoverlayfs"
-# Seconds for one script: something that hangs must fail.
-_PATIENCE = 900
 
 
 class Suite(ABC):
@@ -29,11 +29,11 @@ class Suite(ABC):
 
     @abstractmethod
     def run(self, side: str, part: str, work: Path) -> Outcomes:
-        """How the tests of *part* ended on *side*, with files in *work* and a log beside."""
+        """How the tests of *part* ended on *side*; uses *work*, and writes a log beside it."""
 
 
 class Pjdfstest(Suite):
-    """System calls of POSIX, in TAP: one shell script each."""
+    """What POSIX says of system calls: shell scripts that write TAP."""
 
     name = "pjdfstest"
 
@@ -45,34 +45,30 @@ class Pjdfstest(Suite):
         return [""]
 
     def run(self, side: str, part: str, work: Path) -> Outcomes:
-        built = self._build(work.parent / "pjdfstest-built")
-        scripts = [
-            path
-            for path in sorted(built.glob("tests/*/*.t"))
-            if not self._only or any(word in str(path.relative_to(built)) for word in self._only)
-        ]
+        tests = self._build(work.with_name("pjdfstest-built")) / "tests"
         outcomes: Outcomes = {}
         with _mounted(side, work) as place, work.with_suffix(".log").open("w") as log:
-            for script in scripts:
-                name = str(script.relative_to(built / "tests"))
-                output, ended = _output(["sh", str(script)], place)
-                print(f"{name}\n{output}", file=log, flush=True)
-                outcomes |= tap(name, output, ended)
+            for script in sorted(tests.glob("*/*.t")):
+                name = str(script.relative_to(tests))
+                if _chosen(name, self._only):
+                    output, ended = _output(["sh", str(script)], place, patience=600)
+                    print(f"{name}\n{output}", file=log, flush=True)
+                    outcomes |= tap(name, output, ended)
         return outcomes
 
     def _build(self, target: Path) -> Path:
-        if not (target / "pjdfstest").exists():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(self._checkout, target, ignore=shutil.ignore_patterns(".git"))
-            for command in (["autoreconf", "-ifs"], ["./configure"], ["make", "pjdfstest"]):
-                output, ended = _output(command, target)
-                if ended:
-                    raise SystemExit(f"pjdfstest: {' '.join(command)}: {ended}\n{output}")
+        """A copy of the checkout, compiled."""
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(self._checkout, target, ignore=shutil.ignore_patterns(".git"))
+        for command in (["autoreconf", "-ifs"], ["./configure"], ["make", "pjdfstest"]):
+            output, ended = _output(command, target, patience=600)
+            if ended:
+                raise SystemExit(f"pjdfstest: {' '.join(command)}: {ended}\n{output}")
         return target
 
 
 class Variant(NamedTuple):
-    """One way to run the unionmount-testsuite."""
+    """One way to run the unionmount-testsuite; *options* are mount options."""
 
     selector: str
     flags: tuple[str, ...]
@@ -80,6 +76,7 @@ class Variant(NamedTuple):
     lower_on_tmpfs: bool = False
 
 
+# In those with 4 the upper directory becomes a lower one after every other change.
 VARIANTS = {
     "plain": Variant("--ov", ("--xdev",)),
     "slashes": Variant("--ov", ("--ts=1", "--xdev")),
@@ -93,52 +90,50 @@ VARIANTS = {
 
 
 class Unionmount(Suite):
-    """What a union must show after each change: a Python script that stops at a failure."""
+    """What a union shows, and keeps where, after each change; stops at a failure."""
 
     name = "unionmount"
 
     def __init__(self, checkout: Path, only: list[str]) -> None:
         self._checkout = checkout
-        self._tests = [
-            path.stem
-            for path in sorted(checkout.glob("tests/*.py"))
-            if not only or any(word in path.stem for word in only)
-        ]
+        names = [path.stem for path in sorted(checkout.glob("tests/*.py"))]
+        self._tests = [name for name in names if _chosen(name, only)]
 
     def parts(self) -> list[str]:
         return list(VARIANTS)
 
     def run(self, side: str, part: str, work: Path) -> Outcomes:
         variant = VARIANTS[part]
+        fuse = [f"--fuse={OURS}"] if side == OURS else []
+        script = [sys.executable, str(self._checkout / "run")]
         outcomes: Outcomes = {}
-        waiting = list(self._tests)
+        waiting = self._tests
         with (
-            _directories(variant, work) as environment,
-            _installed(work / "bin"),
+            _directories(variant, work) as places,
+            _installed(work) as tools,
             work.with_suffix(".log").open("w") as log,
         ):
+            environment = places | tools
             while waiting:
-                fuse = [f"--fuse={OURS}"] if side == OURS else []
-                words = [self._checkout / "run", variant.selector, *fuse, *variant.flags, *waiting]
-                command = [sys.executable, *map(str, words)]
-                output, ended = _output(command, self._checkout, environment)
+                command = [*script, variant.selector, *fuse, *variant.flags, *waiting]
+                output, ended = _output(command, work, environment, patience=3600)
                 print(f"{' '.join(command)}\n{output}", file=log, flush=True)
-                started = re.findall(r"^\*\*\* \S+ --\S.* (\S+)$", output, re.MULTILINE)
-                failed = started[-1] if ended and started else None
-                if ended and failed is None:
-                    raise SystemExit(f"unionmount-testsuite: {ended}\n{output}")
-                done = waiting.index(failed) if failed else len(waiting)
+                done = len(waiting)
+                if ended:
+                    started = re.findall(r"^\*\*\* \S+ --\S.* (\S+)$", output, re.MULTILINE)
+                    if not started:
+                        raise SystemExit(f"unionmount-testsuite: {ended}\n{output}")
+                    done = waiting.index(started[-1])
+                    said = (output.strip().splitlines() or [ended])[-1]
+                    outcomes[f"{part}/{started[-1]}"] = Outcome(False, said)
                 outcomes |= {f"{part}/{test}": Outcome(True) for test in waiting[:done]}
-                if failed:
-                    said = _last_words(output) or ended
-                    outcomes[f"{part}/{failed}"] = Outcome(False, said)
                 waiting = waiting[done + 1 :]
-            _output([sys.executable, str(self._checkout / "run"), "--clean-up"], work, environment)
+            _output([*script, "--clean-up"], work, environment, patience=600)
         return outcomes
 
 
 def find(folder: Path, only: list[str]) -> list[Suite]:
-    """The suites that *folder* is, or has in folders of their names."""
+    """The suites that *folder* is, or has in folders; of their tests those that are chosen."""
     found: list[Suite] = []
     for place in (folder, *sorted(folder.iterdir())):
         if (place / "pjdfstest.c").is_file():
@@ -148,14 +143,18 @@ def find(folder: Path, only: list[str]) -> list[Suite]:
     return found
 
 
+def _chosen(name: str, only: list[str]) -> bool:
+    return not only or any(word in name for word in only)
+
+
 @contextmanager
 def _mounted(side: str, work: Path) -> Iterator[Path]:
-    """A directory that is merged from a lower and an upper one."""
+    """A directory that came from a lower one, in a union."""
     lower, upper, inner, top = (work / name for name in ("lower", "upper", "work", "mnt"))
     for path in (lower, lower / "place", upper, inner, top):
         path.mkdir(parents=True)
     options = f"lowerdir={lower},upperdir={upper},workdir={inner}"
-    command = ["mount", "-t", "overlay", "overlay"] if side == KERNEL else ["pyoverlayfs"]
+    command = ["mount", "-t", "overlay", "overlay"] if side == KERNEL else [OURS]
     subprocess.run([*command, "-o", options, top], check=True)
     try:
         yield top / "place"
@@ -163,25 +162,44 @@ def _mounted(side: str, work: Path) -> Iterator[Path]:
         subprocess.run(["umount", top], check=True)
 
 
+_HELPER = f"mount.fuse.{OURS}"
+# The kernel lets umount(2) return while the daemon has the layers open yet, and the suite goes
+# on to unmount those.  A process is known by 15 bytes of its name.
+_UMOUNT = f"""\
+#!/bin/sh
+type=$(findmnt --noheadings --output=FSTYPE --mountpoint "$1")
+serving=$(pgrep -x {_HELPER[:15]})
+{shutil.which("umount")} "$@" || exit
+[ "$type" = fuse.{OURS} ] || exit 0
+for pid in $serving; do
+    while [ -e "/proc/$pid" ]; do sleep 0.02; done
+done
+"""
+
+
 @contextmanager
-def _installed(folder: Path) -> Iterator[None]:
-    """Let mount(8) find the mount program as if it were installed; it passes no PATH on."""
+def _installed(work: Path) -> Iterator[dict[str, str]]:
+    """The helper of mount(8), where only this command sees it, and the PATH of a patient umount."""
     program = shutil.which(OURS)
     assert program is not None
-    folder.mkdir()
-    (folder / OURS).symlink_to(program)
-    where = "/usr/local/bin"
-    options = f"lowerdir={folder}:{where}"
+    helpers, tools = work / "helpers", work / "tools"
+    for folder in (helpers, tools):
+        folder.mkdir()
+    (helpers / _HELPER).symlink_to(program)
+    (tools / "umount").write_text(_UMOUNT)
+    (tools / "umount").chmod(0o755)
+    where = Path("/sbin").resolve()
+    options = f"lowerdir={helpers}:{where}"
     subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, where], check=True)
     try:
-        yield
+        yield {"PATH": f"{tools}:{os.environ['PATH']}"}
     finally:
         subprocess.run(["umount", "--lazy", where], check=True)
 
 
 @contextmanager
 def _directories(variant: Variant, work: Path) -> Iterator[dict[str, str]]:
-    """The suite's directories, in its words."""
+    """Where the suite shall work, as it wants to be told."""
     base, lower = work / "base", work / "lower"
     base.mkdir(parents=True)
     environment = {"UNIONMOUNT_BASEDIR": str(base)}
@@ -199,29 +217,29 @@ def _directories(variant: Variant, work: Path) -> Iterator[dict[str, str]]:
 
 
 def _output(
-    command: list[str], folder: Path, environment: dict[str, str] | None = None
+    command: list[str], folder: Path, environment: dict[str, str] | None = None, *, patience: int
 ) -> tuple[str, str]:
-    """What *command* printed, and in words how it ended if not well."""
+    """What *command* printed, and in words how it ended if not well; killed after *patience* s."""
     given = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    try:
-        done = subprocess.run(
+    python = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    # A file: daemons that it leaves would keep a pipe open.
+    with tempfile.TemporaryFile() as printed:
+        process = subprocess.Popen(
             command,
             cwd=folder,
-            env=given | {"PYTHONDONTWRITEBYTECODE": "1"} | (environment or {}),
+            env=given | python | (environment or {}),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=printed,
             stderr=subprocess.STDOUT,
-            errors="replace",
-            timeout=_PATIENCE,
-            check=False,
+            start_new_session=True,
             umask=0o022,
         )
-    except subprocess.TimeoutExpired as exc:
-        told = exc.stdout or b""
-        return told.decode(errors="replace"), f"timed out after {_PATIENCE} s"
-    return done.stdout, f"exit code {done.returncode}" if done.returncode else ""
-
-
-def _last_words(output: str) -> str:
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+        try:
+            code = process.wait(patience)
+            ended = f"exit code {code}" if code else ""
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            ended = f"timed out after {patience} s"
+        printed.seek(0)
+        return printed.read().decode(errors="replace"), ended

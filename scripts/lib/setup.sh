@@ -151,7 +151,7 @@ install_test_packages() {
 # What building and running the suites of scripts/conformance takes.
 install_conformance_packages() {
     local missing=() need command package
-    for need in autoreconf:autoconf automake make cc:gcc openssl mount.fuse3:fuse3; do
+    for need in autoreconf:autoconf automake make cc:gcc openssl pgrep:procps; do
         command=${need%%:*} package=${need#*:}
         PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$package")
     done
