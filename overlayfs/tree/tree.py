@@ -7,7 +7,7 @@ recorded before another task can look.
 import errno
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from overlayfs.layers.lower import Layer
 from overlayfs.layers.upper import Upper
@@ -98,6 +98,9 @@ class Tree:
         # Numbers of files in the upper layer that were in use when these were made, and what
         # these have instead: for each of their names, and when the kernel comes back to them.
         self._renumbered: dict[int, int] = {}
+        # Names of lower files with several that the upper layer hides, as far as seen, by the
+        # number of the file: who has forgotten the file must not count them again.
+        self._hidden: dict[int, set[tuple[int, bytes]]] = {}
         # Gives a lower name of a file in the upper layer a name there: see CopyUp.
         self.adopt: Callable[[Node, Name], None] = _no_upper
 
@@ -294,6 +297,7 @@ class Tree:
                 late.extend((child, other) for other in child.names)
                 child.names = [here]
                 self._rise(child)
+        self._note_hidden(node, merged, lowers, strange)
         try:
             for child, other in late:
                 # One name of a lower file was copied up before this one was seen.
@@ -301,6 +305,35 @@ class Tree:
         except OSError:
             self._fold(node)
             raise
+
+    def _note_hidden(
+        self,
+        node: Node,
+        merged: Mapping[bytes, Merged],
+        lowers: Sequence[Layer],
+        strange: set[Layer],
+    ) -> None:
+        """Note which names of hard-linked files in *lowers* the upper part of *node* hides."""
+        directory = node.directory
+        assert directory is not None
+        for name in directory.below:
+            beneath = merged[name]
+            position, part = beneath.parts[0]
+            layer = lowers[position]
+            if beneath.kind is Kind.DIRECTORY or self._narrow or layer in strange:
+                continue
+            ino = self._number(layer, part, strange)
+            here = directory.children.get(name)
+            if here is not None and here.ino == ino:
+                continue  # its copy
+            fd = self.fd(node, layer)
+            if os.stat(name, dir_fd=fd, follow_symlinks=False).st_nlink > 1:
+                hidden = self._hidden.setdefault(ino, set())
+                hidden.add((node.ino, name))
+                known = self.nodes.get(ino)
+                if known is not None and known.layer is not self.upper:
+                    known.lost = len(hidden)
+                    known.changed()
 
     def _intern(
         self,
@@ -346,6 +379,8 @@ class Tree:
                 stack = (layer, *stack)
         node = self.nodes[ino] = Node(ino, kind, layer, stack)
         node.redirect = redirect
+        if layer is not upper:
+            node.lost = len(self._hidden.get(ino, ()))
         if layer is upper and kind is Kind.FILE:
             node.apart = None
         return node
@@ -459,6 +494,8 @@ class Tree:
         node.names.remove(Name(parent, name))
         if node.layer is not self.upper:
             directory.below.add(name)
+            if node.attrs is None or node.attrs.nlink + node.lost > 1:
+                self._hidden.setdefault(node.ino, set()).add((parent.ino, name))
             node.lost += 1
         if name in directory.below:
             directory.whiteouts.add(name)

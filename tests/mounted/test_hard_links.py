@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tree import names
 from tests.support.union import Stack, run, write
 
 
@@ -110,6 +111,37 @@ def test_what_the_kernel_forgot_is_still_one_file(stack: Stack) -> None:
         (mnt / "d1/f").write_text("new")
         Path("/proc/sys/vm/drop_caches").write_text("2")
         assert (mnt / "d2/g").read_text() == "new"
+
+
+@pytest.mark.parametrize("where", ["there", "elsewhere"])
+@pytest.mark.parametrize("how", ["forgotten", "remounted"])
+def test_a_hidden_name_is_not_counted_again(stack: Stack, how: str, where: str) -> None:
+    """Neither in the number of links nor in the index, which would keep the copy for ever."""
+    write(stack.lower / "there/one", "old")
+    (stack.lower / "elsewhere").mkdir()
+    (stack.lower / f"{where}/two").hardlink_to(stack.lower / "there/one")
+
+    def go_on(mnt: Path) -> None:
+        assert names(mnt / where) == (["one"] if where == "there" else [])
+        assert (mnt / "there/one").stat().st_nlink == 1
+        with (mnt / "there/one").open("a") as file:
+            file.write(", new")
+        assert (mnt / "there/one").stat().st_nlink == 1
+        assert (mnt / "there/one").read_text() == "old, new"
+
+    with stack.mounted() as mnt:
+        (mnt / f"{where}/two").unlink()
+        assert (mnt / "there/one").stat().st_nlink == 1
+        for _ in range(2 if how == "forgotten" else 0):
+            (mnt / "there").stat()
+            Path("/proc/sys/vm/drop_caches").write_text("2")
+        if how == "forgotten":
+            go_on(mnt)
+    with stack.mounted() as mnt:
+        if how == "remounted":
+            go_on(mnt)
+        (mnt / "there/one").unlink()
+    assert list((stack.work / "index").iterdir()) == []
 
 
 def test_a_file_on_the_inode_of_a_removed_one_stays_one_file(stack: Stack) -> None:
