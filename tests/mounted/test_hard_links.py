@@ -150,10 +150,11 @@ def test_a_file_on_the_inode_of_a_removed_one_stays_one_file(stack: Stack) -> No
     with stack.mounted() as mnt:
         held = []
         while True:
-            (mnt / "old").touch()
-            number = (mnt / "old").stat().st_ino
-            on_disk = (stack.upper / "old").stat().st_ino
-            held.append(os.open(mnt / "old", os.O_PATH))  # known, but not open
+            (mnt / "old").symlink_to("nowhere")
+            number = (mnt / "old").lstat().st_ino
+            on_disk = (stack.upper / "old").lstat().st_ino
+            # Known, and of the kinds that nobody can keep open on the disk.
+            held.append(os.open(mnt / "old", os.O_PATH | os.O_NOFOLLOW))
             (mnt / "old").unlink()
             (mnt / "new").write_text("new")
             if (stack.upper / "new").stat().st_ino == on_disk:
