@@ -105,7 +105,7 @@ def check_mountpoint(mountpoint: Path) -> Path:
             hint=f"see `pyoverlay ps`, or run `pyoverlay umount {mountpoint}`",
         )
     try:
-        path = mountpoint.resolve(strict=True)
+        path = Path(os.path.realpath(mountpoint, strict=True))
     except FileNotFoundError:
         raise MountFailed(
             f"{mountpoint}: no such directory", hint=f"create it: mkdir -p {mountpoint}"

@@ -8,6 +8,7 @@ meaning for ``-f``.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -133,19 +134,16 @@ def _mount(mountpoint: Path, wanted: Wanted, *, source: str, foreground: bool, d
         lowers = (_directory(wanted.upper), *lowers)
     elif wanted.upper is not None:
         upper = _directory(wanted.upper)
-    try:
-        stack = Stack(
-            lowers=lowers,
-            upper=upper,
-            work=wanted.work.absolute() if wanted.work else None,
-            format=wanted.format or native_format(),
-            foreign=wanted.format is None,
-            policy=wanted.policy,
-            presentation=wanted.presentation,
-        )
-        where = mountpoint.resolve(strict=True)
-    except OSError as exc:
-        raise MountFailed(f"{exc.filename}: {exc.strerror}") from exc
+    stack = Stack(
+        lowers=lowers,
+        upper=upper,
+        work=wanted.work.absolute() if wanted.work else None,
+        format=wanted.format or native_format(),
+        foreign=wanted.format is None,
+        policy=wanted.policy,
+        presentation=wanted.presentation,
+    )
+    where = _directory(mountpoint)
     stack.check(where)
     fsname = source if source and wanted.fsname is None else wanted.fsname or "pyoverlayfs"
     chosen = fuse_options(
@@ -165,7 +163,8 @@ def _mount(mountpoint: Path, wanted: Wanted, *, source: str, foreground: bool, d
 
 def _directory(path: Path) -> Path:
     try:
-        found = path.resolve(strict=True)
+        # Path.resolve() has a RuntimeError for links in a circle, before Python 3.13.
+        found = Path(os.path.realpath(path, strict=True))
         if found.is_dir():
             return found
     except OSError as exc:

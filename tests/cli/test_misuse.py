@@ -135,6 +135,7 @@ def test_the_wrong_name_in_an_archive_lists_the_right_ones(
         pytest.param(lambda path: None, "mkdir", id="missing"),
         pytest.param(lambda path: path.write_text("x"), "not a directory", id="a-file"),
         pytest.param(lambda path: path.symlink_to("nowhere"), "no such", id="dangling-link"),
+        pytest.param(lambda path: path.symlink_to(path.name), "Too many", id="link-to-itself"),
     ],
 )
 def test_a_mount_point_that_is_none(
