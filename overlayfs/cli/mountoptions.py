@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from overlayfs.errors import OverlayError
-from overlayfs.union.ids import IdMap, Ids
+from overlayfs.union.ids import IdMap, Ids, parse_id
 from overlayfs.union.names import Format
 from overlayfs.union.policy import PLAIN, Policy, WhiteoutKind
 from overlayfs.union.presentation import AS_IT_IS, Presentation
@@ -42,7 +42,7 @@ class Wanted:
 # Passed on: the kernel and libfuse know them.
 _TO_KERNEL = {
     *("nosuid", "nodev", "noexec", "noatime", "nodiratime", "sync", "dirsync"),
-    *("nosymfollow", "allow_root", "auto_unmount"),
+    *("nosymfollow", "allow_root", "auto_unmount", "debug"),
 }
 # What is so anyway, or says nothing to a file system: mount(8), systemd.mount(5).
 _NOTHING = {
@@ -53,10 +53,13 @@ _NOTHING = {
     # How the mount is shared with other namespaces: mount_namespaces(7).
     *("private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"),
     *("default_permissions", "nonempty", "clone_fd", "big_writes"),
+    # With whose rights the kernel reads layers; here those of the daemon, always.
+    *("override_creds", "nooverride_creds"),
 }
 # Valued options that change nothing here, and why.
 _NOTHING_VALUED = {
     "threaded": {"0", "1"},  # how fuse-overlayfs works inside
+    "writeback": {"0", "1"},
     "fast_ino": {"0", "1"},  # numbers are always the right ones
     "xino": {"on", "off", "auto"},  # numbers of all layers differ anyway
     "index": {"on", "off"},  # hard links always stay together
@@ -75,6 +78,8 @@ _NOTHING_VALUED = {
     "user_id": None,
     "group_id": None,
     "max_read": None,
+    "max_threads": None,  # of libfuse's own loop
+    "max_idle_threads": None,
     "rootmode": None,
     "blksize": None,
 }
@@ -93,7 +98,7 @@ def parse(words: Iterable[str], *, sloppy: bool = False) -> Wanted:
     """
     found = _Options(sloppy=sloppy)
     for word in words:
-        for option in split(word, ","):
+        for option in _options(word):
             if option:  # podman doubles commas
                 found.take(option)
     return found.wanted()
@@ -103,7 +108,7 @@ def parse_for_image(words: Iterable[str]) -> Wanted:
     """Like ``parse``, where an image gives the layers; OverlayError for what names others."""
     words = list(words)
     for word in words:
-        for option in split(word, ","):
+        for option in _options(word):
             name = option.partition("=")[0]
             if name in _OF_DIRECTORIES:
                 raise OverlayError(f"{option}: not for an image", hint=_OF_DIRECTORIES[name])
@@ -124,6 +129,21 @@ _OF_DIRECTORIES = {
 }
 
 
+def _options(word: str) -> list[str]:
+    """The options in *word*; the label in ``context="..."`` has commas of its own."""
+    joined: list[str] = []
+    for option in split(word, ","):
+        if joined and _OPEN_LABEL.fullmatch(joined[-1]):
+            joined[-1] += f",{option}"
+        else:
+            joined.append(option)
+    return joined
+
+
+# As security_sb_eat_lsm_opts() of the kernel and mount(8) have it.
+_OPEN_LABEL = re.compile(r'(?:fs|def|root)?context="[^"]*')
+
+
 def split(text: str, mark: str) -> list[str]:
     """The parts of *text* between *mark*; backslashes stay where they are."""
     parts = [""]
@@ -137,7 +157,7 @@ def split(text: str, mark: str) -> list[str]:
 
 def plain(text: str) -> str:
     """*text* without the backslashes that kept characters."""
-    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+    return re.sub(r"\\(.?)", r"\1", text, flags=re.DOTALL)
 
 
 class _Options:
@@ -161,7 +181,7 @@ class _Options:
             self._flags.add(name)
             self._flags -= _OPPOSITES.get(name, set())
         elif not equals and name in _TO_KERNEL:
-            self._to_kernel.append(name)
+            self._to_kernel = [*(each for each in self._to_kernel if each != name), name]
         elif name in _REFUSED and value not in (_NOTHING_VALUED.get(name) or ()):
             raise OverlayError(f"{option}: {_REFUSED[name]}")
         elif equals and name in _NOTHING_VALUED:
@@ -175,7 +195,8 @@ class _Options:
         ):
             raise OverlayError(f"{option}: unknown option", hint=_HINT)
         if name in _OPPOSITE_OF_KERNEL:
-            self._to_kernel = [each for each in self._to_kernel if each != "no" + name]
+            undone = _OPPOSITE_OF_KERNEL[name]
+            self._to_kernel = [each for each in self._to_kernel if each != undone]
 
     def wanted(self) -> Wanted:
         """All of it together."""
@@ -186,14 +207,7 @@ class _Options:
         if upper and not work and not read_only:
             raise OverlayError("upperdir= needs workdir=", hint=_HINT)
         lowers = self._lowers()
-        sync = given.get("sync", "lazy")
-        if sync not in ("strict", "lazy"):
-            raise _wrong(f"sync={sync}", {"strict", "lazy"})
-        volatile = "volatile" in flags
-        if volatile and sync == "strict":
-            raise OverlayError("volatile and sync=strict contradict each other")
-        if volatile and self._switch("fsync", default=False):
-            raise OverlayError("volatile and fsync=1 contradict each other")
+        volatile, strict = self._waiting()
         redirects, metacopy = self._redirects()
         found = Wanted(
             lowers=lowers,
@@ -205,7 +219,7 @@ class _Options:
             policy=Policy(
                 redirects=redirects,
                 metacopy=metacopy,
-                strict=sync == "strict",
+                strict=strict,
                 volatile=volatile,
                 force="force" in flags,
                 whiteouts=self._whiteouts(),
@@ -227,7 +241,10 @@ class _Options:
         if text is not None and self._single:
             raise OverlayError("lowerdir= and lowerdir+= cannot be mixed", hint=_HINT)
         if text is None:
-            return tuple(Path(plain(each)) for each in self._single)
+            if "" in self._single:
+                raise OverlayError("lowerdir+=: a name is missing", hint=_HINT)
+            # One name needs no marks between names, so the kernel takes it as it is.
+            return tuple(Path(each) for each in self._single)
         parts = split(text, ":")
         if "" in parts:
             raise OverlayError(
@@ -243,6 +260,21 @@ class _Options:
         if value not in ("0", "1"):
             raise _wrong(f"{name}={value}", {"0", "1"})
         return value == "1"
+
+    def _waiting(self) -> tuple[bool, bool]:
+        """Whether nothing is waited for, and whether copies are, before they are seen."""
+        sync = self._given.get("sync", "lazy")
+        if sync not in ("strict", "lazy"):
+            raise _wrong(f"sync={sync}", {"strict", "lazy"})
+        fsync = self._given.get("fsync", "auto")
+        if fsync not in _FSYNC:
+            raise _wrong(f"fsync={fsync}", _FSYNC)
+        volatile = "volatile" in self._flags or fsync == "volatile"
+        against = [f"sync={sync}"] if sync == "strict" else []
+        against += [f"fsync={fsync}"] if fsync in ("1", "strict") else []
+        if volatile and against:
+            raise OverlayError(f"volatile and {against[0]} contradict each other")
+        return volatile, bool(against) and against != ["fsync=1"]
 
     def _format(self) -> Format | None:
         kept = self._given.get("xattr_permissions", "0")
@@ -284,7 +316,7 @@ class _Options:
         timeout = given.get("timeout")
         try:
             seconds = AS_IT_IS.timeout if timeout is None else float(timeout)
-            if not 0 <= seconds <= AS_IT_IS.timeout:
+            if not 0 <= seconds <= AS_IT_IS.timeout or "_" in (timeout or ""):
                 raise ValueError(timeout)
         except ValueError:
             raise OverlayError(f"timeout={timeout}: not a number of seconds") from None
@@ -295,7 +327,7 @@ class _Options:
             narrow="ino32_t" in flags,
             xattrs=not self._switch("noxattrs", default=False),
             acl="noacl" not in flags,
-            sync=not volatile and self._switch("fsync", default=True),
+            sync=not volatile and given.get("fsync") != "0",
         )
 
     def _id_map(self, what: str, ours: int) -> IdMap:
@@ -305,10 +337,7 @@ class _Options:
         text = self._given.get(f"{what}mapping")
         try:
             if squash is not None:
-                number = int(squash)
-                if not 0 <= number < 1 << 32:
-                    raise ValueError(squash)
-                return IdMap(squash=number, ours=ours)
+                return IdMap(squash=parse_id(squash), ours=ours)
         except ValueError:
             raise OverlayError(f"squash_to_{what}={squash}: not an id") from None
         try:
@@ -330,7 +359,12 @@ _PLAIN_FLAGS = {
     *("squash_to_root", "static_nlink", "noacl", "ino32_t"),
 }
 _OPPOSITES = {"rw": {"ro"}, "ro": {"rw"}}
-_OPPOSITE_OF_KERNEL = {"suid", "dev", "exec", "atime", "diratime"}
+_OPPOSITE_OF_KERNEL = {
+    **{name: f"no{name}" for name in ("suid", "dev", "exec", "atime", "diratime", "symfollow")},
+    "async": "sync",
+}
+# The kernel's words, and those of fuse-overlayfs.
+_FSYNC = {"auto", "strict", "volatile", "0", "1"}
 _REDIRECTS = {
     "on": Redirects.MAKE,
     "follow": Redirects.FOLLOW,

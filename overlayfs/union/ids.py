@@ -10,6 +10,23 @@ from typing import NamedTuple
 
 # What an id without a counterpart is shown as: /proc/sys/kernel/overflowuid.
 OVERFLOW = 65534
+# (uid_t) -1 stands for "leave it": chown(2).
+_NO_ID = (1 << 32) - 1
+
+
+def parse_id(text: str) -> int:
+    """The number of a user or group; ValueError if it cannot be one."""
+    number = _number(text)
+    if number >= _NO_ID:
+        raise ValueError(text)
+    return number
+
+
+def _number(text: str) -> int:
+    # int() would take underscores, too.
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(text)
+    return int(text)
 
 
 class Range(NamedTuple):
@@ -35,12 +52,17 @@ class IdMap:
     @classmethod
     def parse(cls, text: str) -> "IdMap":
         """``KEPT:SHOWN:COUNT[:KEPT:SHOWN:COUNT...]``; ValueError for anything else."""
-        numbers = [int(part) for part in text.split(":") if part]  # podman begins with a colon
-        if len(numbers) % 3 or any(not 0 <= number < 1 << 32 for number in numbers):
+        numbers = [_number(part) for part in text.split(":") if part]  # podman begins with one
+        if len(numbers) % 3:
             raise ValueError(text)
         found = [Range(*numbers[at : at + 3]) for at in range(0, len(numbers), 3)]
-        if any(not each.length for each in found):
-            raise ValueError(text)
+        # As user_namespaces(7) has it: each id has one counterpart at most.
+        for firsts in ([each.kept for each in found], [each.shown for each in found]):
+            end = 0
+            for first, length in sorted(zip(firsts, (r.length for r in found), strict=True)):
+                if first < end or not length or first + length > _NO_ID:
+                    raise ValueError(text)
+                end = first + length
         return cls(tuple(found))
 
     def shown(self, kept: int) -> int:
