@@ -137,7 +137,7 @@ def _mount(mountpoint: Path, wanted: Wanted, *, source: str, foreground: bool, d
     stack = Stack(
         lowers=lowers,
         upper=upper,
-        work=wanted.work.absolute() if wanted.work else None,
+        work=Path(os.path.realpath(wanted.work)) if wanted.work else None,
         format=wanted.format or native_format(),
         foreign=wanted.format is None,
         policy=wanted.policy,

@@ -1,6 +1,5 @@
 """The command line of ``pyoverlayfs``, as itself and as a helper of mount(8)."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -8,8 +7,7 @@ import pytest
 
 from overlayfs.cli import mountprogram
 from overlayfs.cli.version import VERSION
-from tests.support.tree import names
-from tests.support.union import Stack, run, write
+from tests.support.union import Stack, write
 
 HELPER = "/sbin/mount.fuse.pyoverlayfs"
 
@@ -26,21 +24,20 @@ class Invoke:
         self._patch = patch
         self._captured = captured
 
-    def __call__(self, *words: str, name: str = "pyoverlayfs") -> tuple[int, str, str]:
+    def __call__(self, *words: str, name: str = "pyoverlayfs") -> tuple[object, str, str]:
         """Exit code, stdout and stderr."""
         self._patch.setattr(sys, "argv", [name, *words])
-        code = 0
+        code: object = 0
         try:
             mountprogram.main()
         except SystemExit as exc:
-            assert isinstance(exc.code, int)
             code = exc.code
         return code, *self._captured.readouterr()
 
-    def refused(self, *words: str, name: str = "pyoverlayfs") -> str:
-        """The complaint: one line, and a hint perhaps; exit code 1, and no output."""
-        code, out, said = self(*words, name=name)
-        assert (code, out) == (1, "")
+    def refused(self, *words: str, name: str = "pyoverlayfs", code: int = 1) -> str:
+        """The complaint: one line, and a hint perhaps; the exit code *code*, and no output."""
+        ended, out, said = self(*words, name=name)
+        assert (ended, out) == (code, "")
         first, *hint = said.splitlines()
         assert len(hint) < 2
         assert all(line.startswith("  ") for line in hint)
@@ -51,9 +48,7 @@ class Invoke:
 # -- words and letters ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "words", [["-V"], ["--version"], ["-V", "/mnt"], ["-fV"], ["-o", "x", "-V"]]
-)
+@pytest.mark.parametrize("words", [["-V"], ["--version"], ["-V", "/m"], ["-fV"], ["-o", "x", "-V"]])
 def test_the_version(invoke: Invoke, words: list[str]) -> None:
     assert invoke(*words) == (0, f"pyoverlayfs {VERSION}\n", "")
 
@@ -123,3 +118,72 @@ def test_options_come_anywhere(invoke: Invoke, words: list[str]) -> None:
 
 def test_a_fake_mount_still_looks_at_the_options(invoke: Invoke) -> None:
     assert invoke.refused("-f", "/mnt", "-o", "lowerdir=/,bogus", name=HELPER).startswith("bogus")
+
+
+# -- directories ---------------------------------------------------------------------------
+
+
+def test_what_is_no_directory_is_refused_by_its_path(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = Stack.make(tmp_path / "stack")
+    monkeypatch.chdir(stack.base)
+    write(stack.base / "file")
+    (stack.base / "loop").symlink_to("loop")
+    long = "x" * 300
+    wrong = {
+        "nowhere": "nowhere: No such file or directory",
+        "file": "file: not a directory",
+        "file/below": "file/below: Not a directory",
+        "loop": "loop: Too many levels of symbolic links",
+        long: f"{long}: File name too long",
+    }
+    for name, complaint in wrong.items():
+        for options in (
+            f"lowerdir=lower1:{name}",
+            f"lowerdir+={name}",
+            f"lowerdir=lower1,workdir=work,upperdir={name}",
+        ):
+            assert invoke.refused("-o", options, "mnt", code=32) == complaint
+        assert invoke.refused("-o", "lowerdir=lower1", name, code=32) == complaint
+        if name != "nowhere":  # that would be made
+            options = f"lowerdir=lower1,upperdir=upper,workdir={name}"
+            said = invoke.refused("-o", options, "mnt", code=32)
+            why = "File exists" if name in ("file", "loop") else complaint.partition(": ")[2]
+            assert said == f"{stack.base}/{name}: {why}"
+
+
+@pytest.mark.parametrize(
+    ("options", "mountpoint"),
+    [
+        ("lowerdir=lower1,upperdir=lower1,workdir=work", "mnt"),
+        ("lowerdir=lower1,upperdir=lower1/in,workdir=work", "mnt"),
+        ("lowerdir=upper/in,upperdir=upper,workdir=work", "mnt"),
+        ("lowerdir=link,upperdir=lower1,workdir=work", "mnt"),
+        ("lowerdir=lower1,upperdir=upper,workdir=upper", "mnt"),
+        ("lowerdir=lower1,upperdir=upper,workdir=upper/in", "mnt"),
+        ("lowerdir=lower1,upperdir=upper,workdir=link", "mnt"),
+        ("lowerdir=lower1,upperdir=upper,workdir=link/new", "mnt"),
+        ("lowerdir=lower1,upperdir=upper,workdir=work/../upper/in", "mnt"),
+        ("lowerdir=lower1,upperdir=work/in,workdir=work", "mnt"),
+        ("lowerdir=lower1,upperdir=upper,workdir=work", "lower1"),
+        ("lowerdir=lower1,upperdir=upper,workdir=work", "upper/in"),
+        ("lowerdir=lower1,upperdir=upper,workdir=work", "work"),
+        ("lowerdir=lower1", "link"),
+    ],
+)
+def test_directories_that_overlap_are_refused(
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: str,
+    mountpoint: str,
+) -> None:
+    stack = Stack.make(tmp_path / "stack")
+    for above in (stack.lower, stack.upper, stack.work):
+        (above / "in").mkdir()
+    (stack.base / "link").symlink_to("upper" if "workdir=link" in options else "lower1")
+    monkeypatch.chdir(stack.base)
+    said = invoke.refused("-o", options, mountpoint, code=32)
+    assert "overlaps" in said or "lies in" in said
+    assert sorted(path.name for path in stack.work.iterdir()) == ["in"]
