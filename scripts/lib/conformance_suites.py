@@ -85,6 +85,7 @@ VARIANTS = {
     "layers": Variant("--ov=4", ("--xdev", "--verify")),
     "layers-on-tmpfs": Variant("--ov=4", ("--maxfs=2", "--xdev", "--verify")),
     "redirect": Variant("--ov", ("--verify",), "redirect_dir=on"),
+    "metacopy": Variant("--ov", ("--verify",), "redirect_dir=on,metacopy=on"),
     "redirect-layers": Variant("--ov=4", ("--verify",), "redirect_dir=on"),
 }
 
