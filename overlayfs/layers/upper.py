@@ -89,9 +89,10 @@ class Upper(Layer):
         self.markers = markers or isinstance(self.whiteouts, Markers)
         self._ids = (os.geteuid(), os.getegid())
         attributes = not isinstance(self.whiteouts, Markers)
-        # Whether directories with lower parts can be renamed, and whether changes of
-        # attributes leave data where it is.
+        # Whether directories with lower parts can be renamed, whether those of others that
+        # were can be read, and whether changes of attributes leave data where it is.
         self.redirects = policy.redirects is Redirects.MAKE and attributes
+        self.follows = policy.redirects is not Redirects.IGNORE
         self.leaves_data = policy.metacopy and attributes
         # Attributes of the file itself can say whose a symbolic link is.
         self._has_symlinks = fmt is not Format.USER
@@ -286,25 +287,29 @@ class Upper(Layer):
 
     # -- lower parts that are elsewhere ------------------------------------------------
 
-    def redirect(self, dir_fd: int, name: bytes) -> bytes | None:
-        """Where the directory *name* says that its lower parts are, if it does."""
-        if self.policy.redirects is Redirects.IGNORE:
-            return None
-        return xattrs.get(fds.beneath(dir_fd, name), self.format.prefix + b"redirect")
+    def redirect(self, place: xattrs.Place) -> bytes | None:
+        """Where the file at *place* says that its lower parts are, if it does."""
+        return xattrs.get(place, self.format.prefix + b"redirect")
 
     def set_redirect(self, place: xattrs.Place, value: bytes) -> None:
-        """Let the file at *place* say that its lower parts are at *value*."""
-        xattrs.put(place, self.format.prefix + b"redirect", value)
+        """Let the file at *place* say that its lower parts are at *value*.
 
-    def metacopy(self, place: xattrs.Place) -> bytes | None:
-        """The redirect of a file whose data is in a lower layer, b"" without one; else None."""
-        if xattrs.get(place, self.format.prefix + b"metacopy") is None:
-            return None
-        return xattrs.get(place, self.format.prefix + b"redirect") or b""
+        OSError EXDEV when it cannot, as there is no room for it.
+        """
+        try:
+            xattrs.put(place, self.format.prefix + b"redirect", value)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+                raise
+            # ext4 says ENOSPC of one block that is full; who is told EXDEV copies.
+            raise OSError(errno.EXDEV, "no room for a redirect", value) from exc
 
-    def set_metacopy(self, fd: int, redirect: bytes) -> None:
-        """Note that the data of the new file *fd* is at *redirect* in the lower layers."""
-        self.set_redirect(fd, redirect)
+    def is_metacopy(self, place: xattrs.Place) -> bool:
+        """Whether the data of the file at *place* is in a lower layer."""
+        return xattrs.get(place, self.format.prefix + b"metacopy") is not None
+
+    def set_metacopy(self, fd: int) -> None:
+        """Note that the data of the new file *fd* is in a lower layer."""
         xattrs.put(fd, self.format.prefix + b"metacopy", b"")
 
     def end_metacopy(self, fd: int) -> None:

@@ -15,7 +15,7 @@ from overlayfs.linux.files import copy_data
 from overlayfs.tree.node import Name, Node
 from overlayfs.tree.tree import Tree, file_path
 from overlayfs.union.attrs import Attrs, Kind
-from overlayfs.union.redirects import LONGEST
+from overlayfs.union.redirects import made
 
 Ts = TypeVarTuple("Ts")
 
@@ -80,6 +80,10 @@ class CopyUp:
         if node.layer is upper:
             if data and node.apart is not False and self._tree.is_apart(node):
                 await self._complete(node, keep)
+            elif node.ino in self._locks:
+                # What changes while the data comes would be taken back with what that does.
+                async with self._alone(node):
+                    pass
             return
         if node.kind is Kind.DIRECTORY:
             self.directory(node)
@@ -120,19 +124,49 @@ class CopyUp:
     async def _aside(self, work: Callable[[*Ts], None], *args: *Ts) -> None:
         await trio.to_thread.run_sync(work, *args, limiter=self._threads)
 
+    async def movable(self, node: Node) -> None:
+        """Bring *node*, no directory, into the upper layer, such that it can have any name.
+
+        A file whose data is elsewhere says by a path where that is.
+        """
+        await self.ensure(node, data=False)
+        if not node.names or node.apart is False or not self._tree.is_apart(node):
+            return
+        upper = self.upper()
+        place = self._tree.place(node)
+        known = upper.redirect(place)
+        if known is not None and known.startswith(b"/"):
+            return
+        redirect = made(self._tree.data_path(node))
+        if redirect is not None:
+            try:
+                upper.set_redirect(place, redirect)
+            except OSError as exc:
+                if exc.errno != errno.EXDEV:
+                    raise
+            else:
+                return
+        await self.ensure(node)
+
     def _leave_data(self, node: Node, attrs: Attrs) -> bool:
-        """Copy up all but the data of *node*, and note where that is; False if it cannot be."""
+        """Copy up all but the data of *node*, which stays; False if it cannot.
+
+        It is where the file is, which need not be said: on many disks an attribute more
+        would take a block.  Of a file with several names that would not be enough.
+        """
         upper = self.upper()
         if not (upper.leaves_data and node.names):
             return False
-        redirect = b"/" + file_path(node)
-        if len(redirect) > LONGEST:
+        redirect = made(file_path(node)) if attrs.nlink > 1 else None
+        if attrs.nlink > 1 and redirect is None:
             return False
         draft = upper.draft()
         target = upper.make(upper.work, draft, Birth(Kind.FILE, 0o600, *_MINE))
         try:
             os.ftruncate(target, attrs.size)
-            upper.set_metacopy(target, redirect)
+            upper.set_metacopy(target)
+            if redirect is not None:
+                upper.set_redirect(target, redirect)
             self._finish(node, attrs, draft, target, apart=True)
         except BaseException:
             self._drop(draft)
@@ -150,7 +184,7 @@ class CopyUp:
         async with self._alone(node):
             if not self._tree.is_apart(node):
                 return  # another task was first
-            attrs = self._tree.attrs(node)
+            whole = attrs = self._tree.attrs(node)
             labels = upper.labels(self._tree.place(node))
             size = attrs.size if keep is None else min(keep, attrs.size)
             if size < attrs.size:
@@ -172,8 +206,9 @@ class CopyUp:
                     upper.end_metacopy(target)
                 except BaseException:
                     os.ftruncate(target, 0)
-                    os.ftruncate(target, attrs.size)
-                    upper.utime(target, attrs.atime_ns, attrs.mtime_ns)
+                    os.ftruncate(target, whole.size)
+                    upper.relabel(target, whole, labels)
+                    upper.utime(target, whole.atime_ns, whole.mtime_ns)
                     raise
                 if node.fd >= 0:
                     os.dup2(target, node.fd, inheritable=False)
@@ -206,7 +241,7 @@ class CopyUp:
         """Let the tree know all names of a lower file, so that all will name the copy."""
         if attrs.nlink <= 1 or not node.names:
             return
-        for path in node.layer.aliases(node.path()):
+        for path in node.layer.aliases(file_path(node)):
             at = self._tree.root
             *parents, _ = path.split(b"/")
             for step in parents:

@@ -22,7 +22,7 @@ from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.node import Name, Node
 from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Caller, Kind
-from overlayfs.union.redirects import LONGEST
+from overlayfs.union.redirects import made
 
 LONGEST_NAME = 255  # NAME_MAX, linux/limits.h
 
@@ -117,7 +117,7 @@ class Namespace:
     async def link(self, node: Node, parent: Node, name: bytes) -> None:
         """One more name for *node*."""
         self._room_for(parent, name)
-        await self._copy_up.ensure(node, data=False)
+        await self._copy_up.movable(node)
         upper = self._room_for(parent, name)
         if not node.names:
             raise FileNotFoundError(errno.ENOENT, "unlinked while it was copied up")
@@ -188,9 +188,9 @@ class Namespace:
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
             raise OSError(errno.EINVAL, "flags of renameat2", new_name)
         self._check_name(upper, new_name)
-        await self._movable(self._tree.child(parent, name))
+        await self._movable(parent, name, new_parent)
         if flags & RENAME_EXCHANGE:
-            await self._movable(self._tree.child(new_parent, new_name))
+            await self._movable(new_parent, new_name, parent)
         node = self._tree.child(parent, name)
         target = self._tree.directory(new_parent).children.get(new_name)
         if target is node:
@@ -208,17 +208,28 @@ class Namespace:
             self._replaceable(node, target, new_name)
         self._move(upper, Name(parent, name), node, Name(new_parent, new_name), target)
 
-    async def _movable(self, node: Node) -> None:
-        """Bring *node* into the upper layer, whole."""
+    async def _movable(self, parent: Node, name: bytes, goal: Node) -> None:
+        """Bring *name* into the upper layer, such that it can be moved to the directory *goal*."""
+        node = self._tree.child(parent, name)
         if node.kind is not Kind.DIRECTORY:
-            await self._copy_up.ensure(node, data=False)
+            await self._copy_up.movable(node)
             return
-        self._tree.directory(node)  # a look tells whether it is opaque
+        if node.layer is self._tree.upper:
+            self._tree.directory(node)  # a look tells whether it is opaque
+        self._tree.directory(goal)
         if self._is_pure(node):
             return
-        if not self._copy_up.upper().redirects or len(node.lower_path()) >= LONGEST:
+        if not self._copy_up.upper().redirects or self._redirect(node, goal) is None:
             raise OSError(errno.EXDEV, "directory with parts in lower layers")
         self._copy_up.directory(node)
+
+    def _redirect(self, node: Node, goal: Node) -> bytes | None:
+        """What the directory *node* must say when it is in *goal*; None if it cannot.
+
+        A path, or where that is too long and *goal* merges what is beside it, a name.
+        """
+        beside = None if self._is_pure(goal) else goal.lower_path()
+        return made(node.lower_path(), beside)
 
     def _is_pure(self, node: Node) -> bool:
         """Whether the upper layer has all of the directory *node*."""
@@ -241,9 +252,11 @@ class Namespace:
         if node.kind is not Kind.DIRECTORY:
             return
         if not self._is_pure(node):
-            path = node.lower_path()
-            upper.set_redirect(self._tree.place(node), b"/" + path)
-            node.redirect = path
+            redirect = self._redirect(node, place.parent)
+            if redirect is None:
+                raise OSError(errno.EXDEV, "too long a path for a redirect")
+            upper.set_redirect(self._tree.place(node), redirect)
+            node.redirect = node.lower_path()
             return
         directory = self._tree.directory(place.parent)
         there = directory.children.get(place.name)

@@ -34,14 +34,16 @@ class Node:
     *stack*.  *names* is empty once the last name is gone (and for the root).  Every entry
     of *names* is one in *layer*, or in a layer below while that has the body.
 
-    The lower parts of a directory are where *redirect* says, else where the directory is.
-    *apart* says whether a file of the upper layer has its data in a lower one still; None
-    when nobody has looked.
+    The lower parts of a directory are where *redirect* says, else where the directory is;
+    who looks into it gets the errno *barred*, unless that is 0.  *apart* says whether a
+    file of the upper layer has its data in a lower one still, None when nobody has looked;
+    *redirect* is where that is, when the file's last name is gone.
     """
 
     __slots__ = (
         "apart",
         "attrs",
+        "barred",
         "directory",
         "fd",
         "ghost",
@@ -72,6 +74,7 @@ class Node:
         self.fd = -1  # the open body, shared by all handles
         self.ghost = -1  # open for its attributes, once the last name is gone
         self.redirect: bytes | None = None
+        self.barred = 0
         self.apart: bool | None = False
         self.opens = 0
         self.lookups = 0

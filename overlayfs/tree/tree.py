@@ -5,9 +5,11 @@ recorded before another task can look.
 """
 
 import errno
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from overlayfs.layers.lower import Layer
 from overlayfs.layers.upper import Upper
@@ -16,7 +18,9 @@ from overlayfs.linux.xattrs import Place
 from overlayfs.tree.node import Directory, Name, Node
 from overlayfs.union.attrs import Attrs, Kind
 from overlayfs.union.merge import Found, Merged, cover, merge
-from overlayfs.union.redirects import resolve
+from overlayfs.union.redirects import join, resolve
+
+log = logging.getLogger(__name__)
 
 ROOT = 1  # FUSE_ROOT_ID, linux/fuse.h
 
@@ -26,6 +30,8 @@ _SHIFT = 48
 UPPER_NUMBER = 0x7FFF
 _ALLOCATED = 0x7FFE << _SHIFT
 
+# So many files of the lower layers alone are kept in mind at most, some 500 bytes each.
+_ENOUGH = 20_000
 
 # What can be opened without an effect on others.
 _OPENED = (Kind.FILE, Kind.DIRECTORY, Kind.FIFO)
@@ -131,6 +137,8 @@ class Tree:
                 raise NotADirectoryError(errno.ENOTDIR, "not a directory", node.path())
             if not node.names and node.ino != ROOT:
                 return Directory()  # removed while in use
+            if node.barred:
+                raise OSError(node.barred, "what it has in lower layers is not to be found")
             self._load(node)
             assert node.directory is not None
         return node.directory
@@ -182,6 +190,9 @@ class Tree:
             and (node.fd < 0 or node.apart is not False)
             and node.ghost < 0
         ):
+            if node.apart is not False and self.is_apart(node):
+                with suppress(OSError):
+                    node.redirect = self.data_path(node)
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
             at, name = self.location(node)
             try:
@@ -201,8 +212,8 @@ class Tree:
                 known = node.layer.attrs_of(node.fd)
             else:
                 known = node.layer.attrs(*self.location(node))
-            if node.apart is not False and not known.blocks and known.size:
-                known = self._with_blocks(node, known)
+            if node.apart is not False and known.size and self.is_apart(node):
+                known = known._replace(blocks=self._blocks(node))
             if node.kind is Kind.DIRECTORY and (node.names or node.ino == ROOT):
                 # 1 says "not counted": the number of directories in a union takes a look
                 # into each (find(1) knows it, and so does the kernel's overlayfs).
@@ -219,18 +230,32 @@ class Tree:
 
     def lower(self, path: bytes) -> Node:
         """What the lower layers alone have at *path*; FileNotFoundError if nothing."""
-        if self._lower is None:
-            self._lower = Tree(self.layers, None, descriptors=64)
-        node = self._lower.root
-        for name in path.split(b"/"):
-            node = self._lower.child(node, name)
+        names = path.split(b"/")
+        known = self._lower
+        if known is not None and len(known.nodes) > _ENOUGH and not known._has_read(names):
+            known.close()
+            known = None
+        if known is None:
+            known = self._lower = Tree(self.layers, None, descriptors=64)
+        node = known.root
+        for name in names:
+            node = known.child(node, name)
         return node
+
+    def _has_read(self, names: Sequence[bytes]) -> bool:
+        """Whether the way along *names* from the root is known without a look at the layers."""
+        node: Node | None = self.root
+        for name in names:
+            if node is None or node.directory is None:
+                return node is None
+            node = node.directory.children.get(name)
+        return True
 
     def is_apart(self, node: Node) -> bool:
         """Whether *node*, a file of the upper layer, has its data in a lower one."""
         if node.apart is None:
             assert self.upper is not None
-            node.apart = self.upper.metacopy(self.place(node)) is not None
+            node.apart = self.upper.is_metacopy(self.place(node))
         return node.apart
 
     def open_data(self, node: Node) -> int:
@@ -238,33 +263,59 @@ class Tree:
 
         Raises OSError EIO when it is not there, as the layers are others than they were.
         """
-        assert self.upper is not None
-        found = self.upper.metacopy(self.place(node))
+        if node.fd >= 0:
+            return os.dup(node.fd)
+        layer, spot = self._data(node)
         try:
-            if found is None:
-                raise OSError(errno.EIO, "the note where the data is has gone")
-            # Without a path the data lies where the file is, as the kernel leaves it.
-            above = node.names[0].parent.lower_path() if node.names else b""
-            path = resolve(found, above) if found else file_path(node)
-            if path is None:
-                raise OSError(errno.EIO, "no path to the data", found)
-            source = self.lower(path)
-            if source.kind is not Kind.FILE:
-                raise OSError(errno.EIO, "the data is no file", path)
-            assert self._lower is not None
-            return source.layer.open_file(*self._lower.location(source))
+            return layer.open_file(*spot)
         except FileNotFoundError as exc:
             raise OSError(errno.EIO, "the data is not there") from exc
 
-    def _with_blocks(self, node: Node, attrs: Attrs) -> Attrs:
-        """*attrs* with the blocks that the data takes where it is."""
-        if not self.is_apart(node):
-            return attrs
-        fd = self.open_data(node)
+    def data_path(self, node: Node) -> bytes:
+        """Where lower layers have the data of *node*, which is apart, from their root.
+
+        OSError EIO when it says no such place, EPERM when what it says does not count.
+        """
+        upper = self.upper
+        assert upper is not None
+        if not node.names:
+            if node.redirect is None:
+                raise OSError(errno.EIO, "there was no data when it was removed")
+            return node.redirect
+        found = upper.redirect(self.place(node))
+        if found is not None and not upper.follows:
+            raise OSError(errno.EPERM, "a redirect, with redirect_dir=nofollow", found)
+        parent = node.names[0].parent
+        if not (found and found.startswith(b"/")) and parent.stack == (upper,):
+            raise OSError(errno.EIO, "a place in a directory without lower parts", found)
         try:
-            return attrs._replace(blocks=os.fstat(fd).st_blocks)
-        finally:
-            os.close(fd)
+            # Without a path the data lies where the file is.
+            return file_path(node) if found is None else resolve(found, parent.lower_path())
+        except ValueError as exc:
+            raise OSError(errno.EIO, str(exc), found) from exc
+
+    def _data(self, node: Node) -> tuple[Layer, tuple[int, bytes]]:
+        """The layer, and the place in it, of the data of *node*, which is apart."""
+        path = self.data_path(node)
+        try:
+            source = self.lower(path)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise OSError(errno.EIO, "the data is not there", path) from exc
+        if source.kind is not Kind.FILE:
+            raise OSError(errno.EIO, "the data is no file", path)
+        assert self._lower is not None
+        return source.layer, self._lower.location(source)
+
+    def _blocks(self, node: Node) -> int:
+        """How many blocks the data of *node*, which is apart, takes where it is."""
+        try:
+            if node.fd >= 0:
+                return os.fstat(node.fd).st_blocks
+            _, (at, name) = self._data(node)
+            return os.stat(name, dir_fd=at, follow_symlinks=False).st_blocks
+        except OSError as exc:
+            log.debug("no data of %r: %s", node, exc)
+            return 0  # whoever opens it gets the error; it can be listed and removed
 
     # -- reading the layers ------------------------------------------------------------
 
@@ -348,7 +399,7 @@ class Tree:
         lowers = parent.stack[1:] if parent.stack[0] is upper else parent.stack
         parts = [(lowers[position], part) for position, part in beneath.parts] if beneath else []
         layer: Layer
-        redirect = None
+        redirect, barred = None, 0
         if found is None or upper is None:
             assert beneath is not None
             layer, kind = parts[0][0], beneath.kind
@@ -357,7 +408,7 @@ class Tree:
             layer, kind = upper, found.kind
             fd = self.fd(parent, upper)
             if kind is Kind.DIRECTORY:
-                parts, redirect = self._lower_parts(upper, parent, fd, name, parts)
+                parts, redirect, barred = self._lower_parts(upper, parent, fd, name, parts)
         ino = 0
         if not parts and kind is not Kind.DIRECTORY and upper is not None:
             ino = upper.origin(fd, name) or 0
@@ -378,7 +429,7 @@ class Tree:
             if layer is upper:
                 stack = (layer, *stack)
         node = self.nodes[ino] = Node(ino, kind, layer, stack)
-        node.redirect = redirect
+        node.redirect, node.barred = redirect, barred
         if layer is not upper:
             node.lost = len(self._hidden.get(ino, ()))
         if layer is upper and kind is Kind.FILE:
@@ -392,24 +443,33 @@ class Tree:
         fd: int,
         name: bytes,
         parts: list[tuple[Layer, Found]],
-    ) -> tuple[list[tuple[Layer, Found]], bytes | None]:
+    ) -> tuple[list[tuple[Layer, Found]], bytes | None, int]:
         """The lower parts of an upper directory, *parts* unless it says otherwise.
 
-        With the path of their place, when it is not where the directory is.
+        With the path of their place, when it is not where the directory is, and with an
+        errno for whoever looks into it when nobody knows what it has to show.
         """
-        if parts and upper.is_opaque(fd, name):
-            return [], None
-        value = upper.redirect(fd, name)
-        path = resolve(value, parent.lower_path()) if value else None
-        if path is None:
-            return parts, None
+        value = upper.redirect(fds.beneath(fd, name))
+        if (parts or value is not None) and upper.is_opaque(fd, name):
+            return [], None, 0
+        if value is None:
+            return parts, None, 0
+        if not upper.follows:
+            return [], None, errno.EPERM
+        try:
+            path = resolve(value, parent.lower_path())
+        except ValueError:
+            return [], None, errno.EINVAL
+        if not value.startswith(b"/") and parent.stack == (upper,):
+            return [], None, 0
         try:
             there = self.lower(path)
         except (FileNotFoundError, NotADirectoryError):
-            return [], None  # the layers are others than they were
+            return [], None, 0  # the layers are others than they were
         if there.kind is not Kind.DIRECTORY:
-            return [], None
-        return [(layer, Found(there.kind, _inode(there, layer))) for layer in there.stack], path
+            return [], None, 0
+        found = [(layer, Found(there.kind, _inode(there, layer))) for layer in there.stack]
+        return found, path, 0
 
     def _is_same(self, known: Node, kind: Kind, layer: Layer, found: Found | None) -> bool:
         """Whether a file of the number of *known* is *known*, under another name."""
@@ -551,8 +611,7 @@ class Tree:
 def file_path(node: Node) -> bytes:
     """Where lower layers would have the file *node*, from their root."""
     parent, name = node.names[0]
-    above = parent.lower_path()
-    return above + b"/" + name if above else name
+    return join(parent.lower_path(), name)
 
 
 def _inode(node: Node, layer: Layer) -> int:

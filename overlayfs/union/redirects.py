@@ -6,7 +6,7 @@ has a name in the same lower directory, or a path from the root of the lower lay
 
 from enum import Enum
 
-# What the kernel follows: fs/overlayfs/super.c, redirect_max.
+# What the kernel makes; it follows any: fs/overlayfs/super.c, redirect_max.
 LONGEST = 256
 
 
@@ -21,17 +21,33 @@ class Redirects(Enum):
     MAKE = "on"
 
 
-def resolve(value: bytes, above: bytes) -> bytes | None:
-    """The path that the redirect *value* leads to; None when it is none.
+def resolve(value: bytes, above: bytes) -> bytes:
+    """The path that the redirect *value* leads to; ValueError when it is none.
 
     *above* is the path of the lower directory that *value* is relative to.
     """
     path = value.removeprefix(b"/")
     parts = path.split(b"/")
-    if any(part in (b"", b".", b"..") for part in parts) or len(value) > LONGEST:
-        return None
+    if any(part in (b"", b".", b"..") for part in parts):
+        raise ValueError("no path below the root of the layers")
     if path != value:
         return path
     if len(parts) > 1:
-        return None
-    return above + b"/" + path if above else path
+        raise ValueError("neither a name nor a path from the root")
+    return join(above, path)
+
+
+def made(path: bytes, beside: bytes | None = None) -> bytes | None:
+    """The redirect to *path*; None when the kernel would not make one that long.
+
+    *beside* is the path of the lower directory that it may be relative to.
+    """
+    if len(path) < LONGEST:
+        return b"/" + path
+    above, _, name = path.rpartition(b"/")
+    return name if above == beside else None
+
+
+def join(above: bytes, name: bytes) -> bytes:
+    """The path of *name* in the directory *above*, b"" being the root."""
+    return above + b"/" + name if above else name
