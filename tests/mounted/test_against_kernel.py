@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.operations import Flavour, apply, make_layer, operations, timeless
+from tests.support.operations import CLOCK, Flavour, apply, make_layer, operations, timeless
 from tests.support.tree import Tree, assert_same
 from tests.support.union import REPOSITORY, Stack, run
 
@@ -23,6 +23,7 @@ STEPS = 60
 
 KERNEL = Flavour()
 LINKED = Flavour(links=True)
+MOVING = Flavour(options=("redirect_dir=on", "metacopy=on"))
 # Symbolic links and fifos on a disk have neither owners nor attributes in the user format.
 USER = Flavour(prefix="user", owners=False, without=frozenset({"set trusted attribute"}))
 PLAIN = Flavour(
@@ -35,7 +36,7 @@ PLAIN = Flavour(
 
 def random_stack(base: Path, chance: random.Random, flavour: Flavour) -> tuple[Stack, Stack]:
     """A stack of random layers, and another on the same ones."""
-    options = ("userxattr",) if flavour.prefix == "user" else ()
+    options = (*(("userxattr",) if flavour.prefix == "user" else ()), *flavour.options)
     own = options if flavour.owners else ("xattr_permissions=2",)
     ours = Stack.make(base / "ours", lowers=chance.choice([1, 2, 3]), options=own)
     below: list[Path] = []
@@ -46,19 +47,34 @@ def random_stack(base: Path, chance: random.Random, flavour: Flavour) -> tuple[S
     return ours, Stack(twin.base, ours.lowers, options)
 
 
+def undated(kernel: Tree, ours: Tree) -> Tree:
+    """The *kernel*'s tree without the one time that it sets too often.
+
+    When a file that was copied up without its data is opened for writing, bringing the data
+    counts as a change there, though nobody may write.
+    """
+    return {
+        path: replace(entry, mtime_ns=ours[path].mtime_ns)
+        if entry.kind == "file" and entry.mtime_ns == CLOCK and path in ours
+        else entry
+        for path, entry in kernel.items()
+    }
+
+
+@pytest.mark.parametrize("flavour", [KERNEL, MOVING], ids=["plain", "moving"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_changes_end_as_in_the_kernel(
-    tmp_path: Path, needs_kernel_overlay: None, needs_fuse: None, seed: int
+    tmp_path: Path, needs_kernel_overlay: None, needs_fuse: None, seed: int, flavour: Flavour
 ) -> None:
     chance = random.Random(seed)
-    stack, twin = random_stack(tmp_path, chance, KERNEL)
+    stack, twin = random_stack(tmp_path, chance, flavour)
     with twin.by_kernel() as merged, stack.mounted() as mnt:
         assert_same(timeless(merged), timeless(mnt))
-        for step, operation in enumerate(operations(chance, STEPS, KERNEL)):
+        for step, operation in enumerate(operations(chance, STEPS, flavour)):
             expected = apply(merged, operation)
             assert apply(mnt, operation) == expected, f"seed {seed}, step {step}: {operation}"
         live = timeless(mnt)
-        assert_same(timeless(merged), live)
+        assert_same(undated(timeless(merged), live), live)
         assert list((stack.work / "work").iterdir()) == []
     with stack.mounted() as mnt:
         assert_same(live, timeless(mnt))
@@ -67,7 +83,7 @@ def test_random_changes_end_as_in_the_kernel(
         assert_same(live, timeless(merged))
     # And the one that the kernel wrote, read by us.
     with twin.mounted() as mnt:
-        assert_same(live, timeless(mnt))
+        assert_same(live, undated(timeless(mnt), live))
 
 
 @pytest.mark.parametrize("seed", SEEDS[:4] if len(SEEDS) < 13 else SEEDS)

@@ -25,7 +25,8 @@ class Flavour:
     """What a tree may have, and which actions are not for it.
 
     *plain* leaves out suid bits, which the changes of a plain user would clear, and layers
-    with symbolic links: they count as root's, and others may not link to them.
+    with symbolic links: they count as root's, and others may not link to them.  *options*
+    are those of the mount, in the kernel's words.
     """
 
     prefix: str = "trusted"
@@ -33,6 +34,7 @@ class Flavour:
     plain: bool = False
     without: frozenset[str] = frozenset()
     links: bool = False
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
