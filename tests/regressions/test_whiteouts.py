@@ -195,3 +195,38 @@ def test_the_longest_names_can_be_removed_moved_and_made(stack: Stack, length: i
     assert is_whiteout(stack.upper / gone)
     with stack.mounted() as mnt:
         assert names(mnt) == expected
+
+
+def test_a_union_in_a_union_hides_what_is_removed(stack: Stack, needs_kernel_overlay: None) -> None:
+    """Where no character device 0:0 can be made, nothing could be removed.
+
+    fuse-overlayfs #17 (made the name reappear), #326 (images could not be unpacked inside).
+    """
+    with stack.mounted() as outer:
+        inner = Stack.make(outer / "inner")
+        write(inner.lower / "dir/a", "a")
+        write(inner.lower / "dir/b", "b")
+        write(inner.lower / "old/file", "old")
+        write(inner.lower / "gone", "gone")
+        with inner.mounted() as mnt:
+            (mnt / "gone").unlink()
+            (mnt / "dir/a").unlink()
+            (mnt / "dir/b").rename(mnt / "moved")
+            shutil.rmtree(mnt / "old")
+            (mnt / "old").mkdir()
+            write(mnt / "dir/a", "again")
+            expected = ["dir", "dir/a", "moved", "old"]
+            assert everything(mnt) == expected
+            live = snapshot(mnt)
+        with inner.mounted() as mnt:
+            assert_same(live, snapshot(mnt))
+        # The kernel reads them as a lower layer, as it cannot write there either.
+        lowers = f"{inner.upper}:{inner.lower}"
+        merged = stack.base / "merged"
+        merged.mkdir()
+        run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lowers}", merged)
+        try:
+            assert everything(merged) == expected
+            assert (merged / "moved").read_text() == "b"
+        finally:
+            run("umount", merged)
