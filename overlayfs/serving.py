@@ -133,12 +133,25 @@ def serve(
     """
     from overlayfs.fuse.session import serve as serve_fuse
 
+    def mounted() -> None:
+        if late:
+            remount(mountpoint, options)
+        ready()
+
+    late = _UNKNOWN_TO_LIBFUSE.intersection(options)
+    if late and os.geteuid():
+        raise MountFailed(f"{', '.join(late)}: only root can mount with that")
+    known = [option for option in options if option not in late]
     os.umask(0)
     filesystem = stack.open()
     try:
-        serve_fuse(filesystem, mountpoint, options, ready, stack.presentation, aside=aside)
+        serve_fuse(filesystem, mountpoint, known, mounted, stack.presentation, aside=aside)
     finally:
         filesystem.close()
+
+
+# Flags of mount(2) that libfuse does not pass on, so they are set a moment later.
+_UNKNOWN_TO_LIBFUSE = {"nosymfollow"}
 
 
 def remount(mountpoint: Path, options: Collection[str]) -> None:
@@ -175,13 +188,7 @@ def fuse_options(
     modes; devices and suid programs work, as in a container's root file system.  A plain
     user's mount is his alone, and he may do everything in it, as root may in his.
     """
-    # libfuse separates its options by commas.
-    chosen = [
-        "fsname="
-        + "".join(c if c.isascii() and c.isprintable() and c not in ",\\" else "_" for c in fsname),
-        f"subtype={subtype}",
-        *extra,
-    ]
+    chosen = [f"fsname={_one_word(fsname)}", f"subtype={_one_word(subtype)}", *extra]
     root = os.geteuid() == 0
     others = root if allow_other is None else allow_other
     if others:
@@ -193,3 +200,8 @@ def fuse_options(
     if read_only:
         chosen.append("ro")
     return chosen
+
+
+def _one_word(name: str) -> str:
+    """*name* without what libfuse, which separates its options by commas, would split."""
+    return "".join(c if c.isascii() and c.isprintable() and c not in ",\\" else "_" for c in name)

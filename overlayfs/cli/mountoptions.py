@@ -41,12 +41,13 @@ class Wanted:
 
 # Passed on: the kernel and libfuse know them.
 _TO_KERNEL = {
-    *("nosuid", "nodev", "noexec", "noatime", "nodiratime", "sync", "dirsync"),
+    *("nosuid", "nodev", "noexec", "noatime", "sync", "dirsync"),
     *("nosymfollow", "allow_root", "auto_unmount", "debug"),
 }
 # What is so anyway, or says nothing to a file system: mount(8), systemd.mount(5).
 _NOTHING = {
-    *("rw", "suid", "dev", "exec", "atime", "diratime", "async", "defaults"),
+    *("rw", "suid", "dev", "exec", "atime", "async", "defaults"),
+    *("diratime", "nodiratime"),  # the kernel keeps no access times of a FUSE file system
     *("relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime"),
     *("auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail"),
     *("silent", "loud", "mand", "nomand", "iversion", "noiversion", "symfollow"),
@@ -360,7 +361,7 @@ _PLAIN_FLAGS = {
 }
 _OPPOSITES = {"rw": {"ro"}, "ro": {"rw"}}
 _OPPOSITE_OF_KERNEL = {
-    **{name: f"no{name}" for name in ("suid", "dev", "exec", "atime", "diratime", "symfollow")},
+    **{name: f"no{name}" for name in ("suid", "dev", "exec", "atime", "symfollow")},
     "async": "sync",
 }
 # The kernel's words, and those of fuse-overlayfs.

@@ -59,6 +59,7 @@ class Operations(pyfuse3.Operations):
         self.enable_acl = checked and presentation.acl and presentation.xattrs
         self._convert = Converter(presentation)
         self._has_xattrs = presentation.xattrs
+        self._absent = () if presentation.acl else (acl.ACCESS, acl.DEFAULT)
         self._syncs = presentation.sync
         self._ready = ready
         self._fs = filesystem
@@ -72,6 +73,12 @@ class Operations(pyfuse3.Operations):
 
     def _entry(self, node: Node) -> EntryAttributes:
         return self._convert.entry(node, self._fs.tree.attrs(node))
+
+    def _check_xattrs(self, name: bytes = b"") -> None:
+        self._check(self._has_xattrs)
+        if name in self._absent:
+            # Nobody would heed it, as the kernel does not ask for it.
+            raise FUSEError(errno.EOPNOTSUPP)
 
     @staticmethod
     def _check(offered: bool) -> None:
@@ -239,23 +246,24 @@ class Operations(pyfuse3.Operations):
 
     @replies
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
-        self._check(self._has_xattrs)
+        self._check_xattrs(name)
         value = self._fs.attributes.xattr(self._node(inode), name)
         return self._convert.xattr_shown(name, value)
 
     @replies
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
-        self._check(self._has_xattrs)
+        self._check_xattrs()
         found = self._fs.attributes.xattrs(self._node(inode))
         # xattr(7): to others they are invisible.  The kernel refuses their values by itself.
         hidden = b"trusted." if ctx.uid else ()
-        return [XAttrNameT(name) for name in found if not name.startswith(hidden)]
+        shown = (name for name in found if name not in self._absent)
+        return [XAttrNameT(name) for name in shown if not name.startswith(hidden)]
 
     @replies
     async def setxattr(
         self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
     ) -> None:
-        self._check(self._has_xattrs)
+        self._check_xattrs(name)
         node = self._node(inode)
         kept = self._convert.xattr_kept(name, value)
         if name == acl.ACCESS and ctx.uid:
@@ -265,7 +273,7 @@ class Operations(pyfuse3.Operations):
 
     @replies
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
-        self._check(self._has_xattrs)
+        self._check_xattrs(name)
         await self._fs.attributes.remove_xattr(self._node(inode), name)
 
     # -- the whole ---------------------------------------------------------------------

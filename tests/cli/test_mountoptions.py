@@ -292,7 +292,8 @@ MEANINGS: dict[str, Wanted] = {
     "ro": replace(WANTED, read_only=True, asked_read_only=True, work=None),
     "ro,rw": WANTED,
     "remount": replace(WANTED, remount=True),
-    **dict.fromkeys(["rw", "suid", "dev", "exec", "atime", "diratime", "async"], WANTED),
+    **dict.fromkeys(["rw", "suid", "dev", "exec", "atime", "async"], WANTED),
+    **dict.fromkeys(["diratime", "nodiratime"], WANTED),
     **dict.fromkeys(["defaults", "relatime", "norelatime", "strictatime", "lazytime"], WANTED),
     **dict.fromkeys(["auto", "noauto", "user", "nouser", "users", "owner", "group"], WANTED),
     **dict.fromkeys(["_netdev", "nofail", "silent", "loud", "symfollow"], WANTED),
@@ -309,7 +310,7 @@ def test_what_an_option_means(options: str) -> None:
     assert parse([f",{LAYERS},,{options},"]) == MEANINGS[options]
 
 
-KERNELS_FLAGS = ["nosuid", "nodev", "noexec", "noatime", "nodiratime", "nosymfollow", "dirsync"]
+KERNELS_FLAGS = ["nosuid", "nodev", "noexec", "noatime", "nosymfollow", "dirsync"]
 
 
 @pytest.mark.parametrize("flag", [*KERNELS_FLAGS, "sync", "allow_root", "auto_unmount", "debug"])

@@ -50,7 +50,7 @@ def mounted(*options):
 """
 
 
-def as_plain_user(stack: Stack, script: str) -> str:
+def as_plain_user(stack: Stack, script: str, *, prepare: str = ":") -> str:
     """What the Python *script* prints, run by a plain user who has ``mounted()`` for *stack*.
 
     What changes is given to that user; the lower directories stay as they are.  An
@@ -64,11 +64,11 @@ def as_plain_user(stack: Stack, script: str) -> str:
     if not node.exists():
         os.mknod(node, stat.S_IFCHR, Path("/dev/fuse").stat().st_rdev)
         node.chmod(0o666)
-    prepare = f'mount --bind "{node}" /dev/fuse && exec "$@"'
+    shell = f'mount --bind "{node}" /dev/fuse && {prepare} && exec "$@"'
     session = _SESSION.format(user=USER, script=textwrap.dedent(script))
     return run(
         *("env", f"PYTHONPATH={REPOSITORY}"),
-        *("unshare", "--mount", "sh", "-c", prepare, "sh"),
+        *("unshare", "--mount", "sh", "-c", shell, "sh"),
         *(sys.executable, "-c", session, stack.base),
         ":".join(str(lower) for lower in stack.lowers),
     ).strip()
