@@ -176,44 +176,81 @@ class CopyUp:
         return True
 
     async def _complete(self, node: Node, keep: int | None) -> None:
-        """Bring the data of *node* to where the rest of it is already.
-
-        The file counts as having none until the last step.
-        """
+        """Bring the data of *node* to where the rest of it is already."""
         upper = self.upper()
         async with self._alone(node):
             if not self._tree.is_apart(node):
                 return  # another task was first
-            whole = attrs = self._tree.attrs(node)
-            labels = upper.labels(self._tree.place(node))
-            size = attrs.size if keep is None else min(keep, attrs.size)
-            if size < attrs.size:
-                attrs = attrs._replace(mtime_ns=time.time_ns())
             with ExitStack() as stack:
                 source = self._tree.open_data(node)
                 stack.callback(os.close, source)
-                target = upper.open_rw_at(self._tree.place(node))
-                stack.callback(os.close, target)
-                try:
-                    strict = upper.policy.strict
-                    if size <= _INLINE and not strict:
-                        copy_data(source, target, size)
-                    else:
-                        await self._aside(_copy_and_sync, source, target, size, strict)
-                    # Writing drops suid bits and capabilities; those are to stay.
-                    upper.relabel(target, attrs, labels)
-                    upper.utime(target, attrs.atime_ns, attrs.mtime_ns)
-                    upper.end_metacopy(target)
-                except BaseException:
-                    os.ftruncate(target, 0)
-                    os.ftruncate(target, whole.size)
-                    upper.relabel(target, whole, labels)
-                    upper.utime(target, whole.atime_ns, whole.mtime_ns)
-                    raise
-                if node.fd >= 0:
-                    os.dup2(target, node.fd, inheritable=False)
+                present = upper.open_rw_at(self._tree.place(node))
+                stack.callback(os.close, present)
+                if os.fstat(present).st_nlink == 1:
+                    await self._complete_anew(node, source, keep)
+                else:
+                    await self._complete_in_place(node, source, present, keep)
             node.apart = False
             node.changed()
+
+    async def _complete_anew(self, node: Node, source: int, keep: int | None) -> None:
+        """Put a file with the data of *source* in the place of *node*, in one step."""
+        upper = self.upper()
+        whole = self._tree.attrs(node).size
+        size = whole if keep is None else min(keep, whole)
+        draft = upper.draft()
+        target = upper.make(upper.work, draft, Birth(Kind.FILE, 0o600, *_MINE))
+        try:
+            await self._copy_data(source, target, size)
+            attrs = self._tree.attrs(node)  # whatever it has by now
+            if size < whole:
+                attrs = attrs._replace(mtime_ns=time.time_ns())
+            upper.dress(target, self._birth(node, attrs))
+            self._put_in_place(node, attrs, draft)
+            for fd in (node.fd, node.ghost):
+                if fd >= 0:
+                    os.dup2(target, fd, inheritable=False)
+        except BaseException:
+            self._drop(draft)
+            raise
+        finally:
+            os.close(target)
+
+    async def _complete_in_place(
+        self, node: Node, source: int, target: int, keep: int | None
+    ) -> None:
+        """Bring the data of *source* into the file *target* of *node*.
+
+        Not all of its names are known, perhaps.  It counts as having no data until the last
+        step; a crash before may leave it with another time and without capabilities.
+        """
+        upper = self.upper()
+        whole = attrs = self._tree.attrs(node)
+        labels = upper.labels(self._tree.place(node))
+        size = attrs.size if keep is None else min(keep, attrs.size)
+        if size < attrs.size:
+            attrs = attrs._replace(mtime_ns=time.time_ns())
+        try:
+            await self._copy_data(source, target, size)
+            # Writing drops suid bits and capabilities; those are to stay.
+            upper.relabel(target, attrs, labels)
+            upper.utime(target, attrs.atime_ns, attrs.mtime_ns)
+            upper.end_metacopy(target)
+        except BaseException:
+            os.ftruncate(target, 0)
+            os.ftruncate(target, whole.size)
+            upper.relabel(target, whole, labels)
+            upper.utime(target, whole.atime_ns, whole.mtime_ns)
+            raise
+        if node.fd >= 0:
+            os.dup2(target, node.fd, inheritable=False)
+
+    async def _copy_data(self, source: int, target: int, size: int) -> None:
+        strict = self.upper().policy.strict
+        if size <= _INLINE and not strict:
+            copy_data(source, target, size)
+        else:
+            await self._aside(_copy_and_sync, source, target, size, strict)
 
     @contextmanager
     def _copy(self, node: Node) -> Iterator[tuple[bytes, int, int]]:
@@ -315,10 +352,18 @@ class CopyUp:
         upper = self.upper()
         draft = upper.draft()
         upper.make(upper.work, draft, self._birth(node, attrs))
+        self._put_in_place(node, attrs, draft)
+
+    def _put_in_place(self, node: Node, attrs: Attrs, draft: bytes) -> None:
+        """Give all names of *node* to *draft*, which is like it but for what is new."""
+        upper = self.upper()
         place = fds.beneath(upper.work, draft)
         upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
         if self._tree.is_lasting(node.ino):
             upper.set_origin(place, node.ino)
+        if not node.names:
+            os.unlink(draft, dir_fd=upper.work)
+            return
         names, node.names = node.names, node.names[:1]
         first, *others = names
         upper.publish(draft, self._tree.fd(first.parent, upper), first.name)
