@@ -361,6 +361,9 @@ class CopyUp:
         upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
         if self._tree.is_lasting(node.ino):
             upper.set_origin(place, node.ino)
+        else:
+            st = os.stat(draft, dir_fd=upper.work, follow_symlinks=False)
+            self._tree.renumber(st.st_ino, node.ino)
         if not node.names:
             os.unlink(draft, dir_fd=upper.work)
             return

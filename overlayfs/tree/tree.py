@@ -518,6 +518,12 @@ class Tree:
 
     # -- keeping -----------------------------------------------------------------------
 
+    def renumber(self, inode: int, ino: int) -> None:
+        """Let *inode* of the upper layer have the number *ino*, which no mount will know again."""
+        assert self.upper is not None
+        if not self._narrow:
+            self._renumbered[self.upper.number << _SHIFT | inode] = ino
+
     def add(self, parent: Node, name: bytes, kind: Kind) -> Node:
         """A node for *name*, which was just made in the upper directory *parent*."""
         assert self.upper is not None

@@ -37,6 +37,31 @@ def test_chown_of_a_link_with_two_names(user_stack: Stack) -> None:
         assert (two.st_uid, two.st_ino, two.st_nlink) == (5, one.st_ino, 2)
 
 
+def test_number_of_a_link_on_the_inode_of_a_removed_one_that_was_given_away(
+    user_stack: Stack,
+) -> None:
+    with user_stack.mounted() as mnt:
+        (mnt / "dir").mkdir()
+        held = []
+        on_disk = number = 0
+        while number & (1 << 48) - 1 == on_disk:
+            (mnt / "old").symlink_to("x")
+            held.append(os.open(mnt / "old", os.O_PATH | os.O_NOFOLLOW))
+            (mnt / "old").unlink()
+            (mnt / "dir/new").unlink(missing_ok=True)
+            (mnt / "dir/new").symlink_to("x")
+            on_disk = (user_stack.upper / "dir/new").lstat().st_ino
+            number = (mnt / "dir/new").lstat().st_ino
+        os.chown(mnt / "dir/new", 5, 6, follow_symlinks=False)
+        for fd in held:
+            os.close(fd)
+        for _ in range(2):
+            assert (mnt / "dir/new").lstat().st_ino == number
+            Path("/proc/sys/vm/drop_caches").write_text("2")
+        assert (mnt / "dir/new").lstat().st_ino == number
+        assert (mnt / "dir/new").lstat().st_uid == 5
+
+
 def test_number_of_a_link_that_was_given_away(user_stack: Stack) -> None:
     (user_stack.lower / "link").symlink_to("x")
     with user_stack.mounted() as mnt:
