@@ -312,17 +312,17 @@ class CopyUp:
         place = fds.beneath(upper.work, draft)
         if body >= 0:
             upper.dress(body, self._birth(node, attrs))
-        if self._tree.is_lasting(node.ino):
-            upper.set_origin(place, node.ino)
+        if self._tree.is_lasting(node.number):
+            upper.set_origin(place, node.number)
         upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
         names = list(node.names)
         unmet = self._tree.attrs(node).nlink - len(names)  # some may be gone since
         for parent, _ in names:
             self.directory(parent)
-        if unmet > 0 and self._tree.is_lasting(node.ino):
+        if unmet > 0 and self._tree.is_lasting(node.number):
             # Before the copy is seen: a crash in between leaves an index entry too many,
             # for a copy that no lower name leads to yet, and the next mount takes that.
-            upper.index.add(node.ino, unmet, upper.work, draft)
+            upper.index.add(node.number, unmet, upper.work, draft)
         if names:
             first, *others = names
             upper.publish(draft, self._tree.fd(first.parent, upper), first.name)
@@ -359,11 +359,11 @@ class CopyUp:
         upper = self.upper()
         place = fds.beneath(upper.work, draft)
         upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
-        if self._tree.is_lasting(node.ino):
-            upper.set_origin(place, node.ino)
+        if self._tree.is_lasting(node.number):
+            upper.set_origin(place, node.number)
         else:
             st = os.stat(draft, dir_fd=upper.work, follow_symlinks=False)
-            self._tree.renumber(st.st_ino, node.ino)
+            self._tree.renumber(st.st_ino, node.number)
         if not node.names:
             os.unlink(draft, dir_fd=upper.work)
             return
@@ -379,7 +379,7 @@ class CopyUp:
         if node.names:
             source, known_as = self._tree.location(node)
         else:
-            source, known_as = upper.index.fd, upper.index.name(node.ino)
+            source, known_as = upper.index.fd, upper.index.name(node.number)
         draft = upper.draft()
         os.link(known_as, draft, src_dir_fd=source, dst_dir_fd=upper.work, follow_symlinks=False)
         upper.publish(draft, self._tree.fd(name.parent, upper), name.name)
@@ -394,8 +394,8 @@ class CopyUp:
         upper = self.upper()
         self.directory(name.parent)
         self._link_over(node, name)
-        if node.ino in upper.index:
-            upper.index.met(node.ino)
+        if node.number in upper.index:
+            upper.index.met(node.number)
         self._tree.directory(name.parent).below.add(name.name)
         node.changed()
 

@@ -30,6 +30,8 @@ class Name(NamedTuple):
 class Node:
     """One file, whatever its names; the kernel knows it by *ino*.
 
+    That is *number*, which is the same at every mount, unless numbers are to be narrow.
+
     *layer* has the body: the topmost of *stack* for a directory, which merges all of
     *stack*.  *names* is empty once the last name is gone (and for the root).  Every entry
     of *names* is one in *layer*, or in a layer below while that has the body.
@@ -53,6 +55,7 @@ class Node:
         "lookups",
         "lost",
         "names",
+        "number",
         "opens",
         "redirect",
         "reply",
@@ -61,8 +64,11 @@ class Node:
         "xattrs",
     )
 
-    def __init__(self, ino: int, kind: Kind, layer: Layer, stack: tuple[Layer, ...]) -> None:
+    def __init__(
+        self, ino: int, kind: Kind, layer: Layer, stack: tuple[Layer, ...], *, number: int
+    ) -> None:
         self.ino = ino
+        self.number = number
         self.kind = kind
         self.layer = layer
         self.stack = stack

@@ -94,13 +94,14 @@ class Tree:
         self.upper = upper
         self.layers = tuple(layers)
         stack = (upper, *layers) if upper is not None else self.layers
-        self.root = Node(ROOT, Kind.DIRECTORY, stack[0], stack)
+        self.root = Node(ROOT, Kind.DIRECTORY, stack[0], stack, number=ROOT)
         self.root.lookups = 1
         self.nodes: dict[int, Node] = {ROOT: self.root}
         self.descriptors = DirectoryDescriptors(descriptors)
         self._lower: Tree | None = None
-        self._narrow = narrow
-        self._allocated = ROOT if narrow else _ALLOCATED
+        # The numbers that are shown instead of those that last, if they are to be narrow.
+        self._narrowed: dict[int, int] | None = {} if narrow else None
+        self._allocated = _ALLOCATED
         # Numbers of files in the upper layer that were in use when these were made, and what
         # these have instead: for each of their names, and when the kernel comes back to them.
         self._renumbered: dict[int, int] = {}
@@ -220,8 +221,8 @@ class Tree:
                 known = known._replace(nlink=1 if len(node.stack) > 1 else known.nlink)
             elif node.lost:
                 known = known._replace(nlink=max(known.nlink - node.lost, 0))
-            elif self.upper is not None and node.ino in self.upper.index:
-                pending = self.upper.index.pending(node.ino)
+            elif self.upper is not None and node.number in self.upper.index:
+                pending = self.upper.index.pending(node.number)
                 known = known._replace(nlink=known.nlink - 1 + pending)
             node.attrs = known
         return known
@@ -371,17 +372,17 @@ class Tree:
             beneath = merged[name]
             position, part = beneath.parts[0]
             layer = lowers[position]
-            if beneath.kind is Kind.DIRECTORY or self._narrow or layer in strange:
+            if beneath.kind is Kind.DIRECTORY or layer in strange:
                 continue
-            ino = self._number(layer, part, strange)
+            number = self._number(layer, part, strange)
             here = directory.children.get(name)
-            if here is not None and here.ino == ino:
+            if here is not None and here.number == number:
                 continue  # its copy
             fd = self.fd(node, layer)
             if os.stat(name, dir_fd=fd, follow_symlinks=False).st_nlink > 1:
-                hidden = self._hidden.setdefault(ino, set())
+                hidden = self._hidden.setdefault(number, set())
                 hidden.add((node.ino, name))
-                known = self.nodes.get(ino)
+                known = self.nodes.get(self._shown(number))
                 if known is not None and known.layer is not self.upper:
                     known.lost = len(hidden)
                     known.changed()
@@ -416,7 +417,7 @@ class Tree:
             # A directory keeps the number of its topmost lower part through copy-up.
             ino = self._number(*(parts[0] if parts else (layer, found)), strange)
             ino = self._renumbered.get(ino, ino)
-        known = self.nodes.get(ino)
+        known = self.nodes.get(self._shown(ino))
         if known is not None:
             if kind is not Kind.DIRECTORY and self._is_same(known, kind, layer, found):
                 return known
@@ -428,7 +429,8 @@ class Tree:
             stack = tuple(part_layer for part_layer, _ in parts)
             if layer is upper:
                 stack = (layer, *stack)
-        node = self.nodes[ino] = Node(ino, kind, layer, stack)
+        node = Node(self._shown(ino), kind, layer, stack, number=ino)
+        self.nodes[node.ino] = node
         node.redirect, node.barred = redirect, barred
         if layer is not upper:
             node.lost = len(self._hidden.get(ino, ()))
@@ -484,7 +486,7 @@ class Tree:
             except OSError:
                 return False  # somebody took it away beneath the mount
             return st.st_ino == found.ino
-        if known.names or (upper is not None and known.ino in upper.index):
+        if known.names or (upper is not None and known.number in upper.index):
             return True
         # Removed under all names that were known; one more proves that it lives on.
         return self.attrs(known).nlink > 0
@@ -504,7 +506,7 @@ class Tree:
 
     def _number(self, layer: Layer, found: Found | None, strange: set[Layer]) -> int:
         assert found is not None
-        if self._narrow or layer in strange or found.ino >> _SHIFT:
+        if layer in strange or found.ino >> _SHIFT:
             return self._allocate()
         return layer.number << _SHIFT | found.ino
 
@@ -512,9 +514,16 @@ class Tree:
         self._allocated += 1
         return self._allocated
 
-    def is_lasting(self, ino: int) -> bool:
-        """Whether *ino* will mean the same file at the next mount."""
-        return not self._narrow and not _ALLOCATED <= ino < UPPER_NUMBER << _SHIFT
+    def _shown(self, number: int) -> int:
+        """The number by which the kernel knows the file *number*."""
+        if self._narrowed is None:
+            return number
+        return self._narrowed.setdefault(number, ROOT + 1 + len(self._narrowed))
+
+    @staticmethod
+    def is_lasting(number: int) -> bool:
+        """Whether *number* will mean the same file at the next mount."""
+        return not _ALLOCATED <= number < UPPER_NUMBER << _SHIFT
 
     # -- keeping -----------------------------------------------------------------------
 
@@ -530,14 +539,15 @@ class Tree:
         st = os.stat(name, dir_fd=self.fd(parent, self.upper), follow_symlinks=False)
         ino = self._number(self.upper, Found(kind, st.st_ino), set())
         self._renumbered.pop(ino, None)
-        if ino in self.nodes:
+        if self._shown(ino) in self.nodes:
             # The kernel has not forgotten a removed file whose inode came to new honours.
             taken, ino = ino, self._allocate()
             self._renumbered[taken] = ino
-        node = Node(ino, kind, self.upper, (self.upper,) if kind is Kind.DIRECTORY else ())
+        stack = (self.upper,) if kind is Kind.DIRECTORY else ()
+        node = Node(self._shown(ino), kind, self.upper, stack, number=ino)
         if kind is Kind.DIRECTORY:
             node.directory = Directory()
-        self.nodes[ino] = node
+        self.nodes[node.ino] = node
         self.enter(node, parent, name)
         return node
 
@@ -561,7 +571,7 @@ class Tree:
         if node.layer is not self.upper:
             directory.below.add(name)
             if node.attrs is None or node.attrs.nlink + node.lost > 1:
-                self._hidden.setdefault(node.ino, set()).add((parent.ino, name))
+                self._hidden.setdefault(node.number, set()).add((parent.ino, name))
             node.lost += 1
         if name in directory.below:
             directory.whiteouts.add(name)
@@ -626,7 +636,8 @@ def _inode(node: Node, layer: Layer) -> int:
     Only that is asked for: it gives the number.  One without a lasting number gets a
     number that no layer can have, and so a new one.
     """
-    return node.ino & (1 << _SHIFT) - 1 if node.ino >> _SHIFT == layer.number else 1 << _SHIFT
+    number = node.number
+    return number & (1 << _SHIFT) - 1 if number >> _SHIFT == layer.number else 1 << _SHIFT
 
 
 def _lay(node: Node) -> None:

@@ -198,6 +198,46 @@ def test_directories_are_found_from_where_the_command_runs(stack: Stack) -> None
 # -- what is shown -------------------------------------------------------------------------
 
 
+def test_numbers_of_32_bits_and_directories_with_one_link(stack: Stack) -> None:
+    """All that numbers are for works as with the long ones, but that they last."""
+    for number in range(3):
+        write(stack.lower / f"dir/{number}/file")
+    os.link(stack.lower / "dir/1/file", stack.lower / "dir/2/also")
+    os.link(stack.lower / "dir/1/file", stack.lower / "dir/unmet")
+    for _ in range(2):
+        with stack.mounted("static_nlink,ino32_t") as mnt:
+            (mnt / "dir/new").mkdir(exist_ok=True)
+            one, two = mnt / "dir/1/file", mnt / "dir/2/also"
+            numbers = {path: path.lstat().st_ino for path in mnt.rglob("*")}
+            assert len(numbers) == 10
+            assert len(set(numbers.values())) == 8
+            assert max(numbers.values()) < 1 << 32
+            folders = [path for path in mnt.rglob("*") if path.is_dir()]
+            assert [path.stat().st_nlink for path in folders] == [1] * 5
+            with two.open() as reader, one.open("a") as writer:
+                writer.write("text")
+                writer.flush()
+                assert reader.read().endswith("text")
+            assert (one.samefile(two), one.stat().st_nlink) == (True, 3)
+            for path in numbers:
+                os.utime(path)
+            Path("/proc/sys/vm/drop_caches").write_text("2")
+            assert {path: path.lstat().st_ino for path in mnt.rglob("*")} == numbers
+    assert (stack.upper / "dir/unmet").read_text() == "texttext"
+    assert os.listdir(stack.work / "index") == []  # noqa: PTH208 - only names
+
+
+def test_a_name_that_is_not_met_with_numbers_of_32_bits(stack: Stack) -> None:
+    write(stack.lower / "one/file", "old")
+    (stack.lower / "other").mkdir()
+    os.link(stack.lower / "one/file", stack.lower / "other/file")
+    with stack.mounted("ino32_t") as mnt:
+        write(mnt / "one/file", "new")
+    with stack.mounted("ino32_t") as mnt:
+        assert (mnt / "other/file").read_text() == "new"
+        assert (mnt / "other/file").samefile(mnt / "one/file")
+
+
 def test_without_access_lists(stack: Stack) -> None:
     (stack.lower / "dir").mkdir()
     run("setfacl", "-d", "-m", "u:5:r", stack.lower / "dir")
