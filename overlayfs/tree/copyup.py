@@ -105,7 +105,7 @@ class CopyUp:
         if size < attrs.size:
             # A crash before the caller's own truncation must not leave it undated.
             attrs = attrs._replace(mtime_ns=time.time_ns())
-        if size <= _INLINE and not upper.policy.strict:
+        if self._is_quick(size):
             with self._copy(node) as (draft, source, target):
                 copy_data(source, target, size)
                 self._finish(node, attrs, draft, target)
@@ -120,6 +120,9 @@ class CopyUp:
                     self._drop(draft)  # a small copy (of a truncation) overtook this one
         # Another task was first, but one that wanted less, perhaps.
         await self.ensure(node, keep=keep, data=data)
+
+    def _is_quick(self, size: int) -> bool:
+        return size <= _INLINE and not self.upper().policy.strict
 
     async def _aside(self, work: Callable[[*Ts], None], *args: *Ts) -> None:
         await trio.to_thread.run_sync(work, *args, limiter=self._threads)
@@ -177,33 +180,38 @@ class CopyUp:
 
     async def _complete(self, node: Node, keep: int | None) -> None:
         """Bring the data of *node* to where the rest of it is already."""
-        upper = self.upper()
-        async with self._alone(node):
-            if not self._tree.is_apart(node):
-                return  # another task was first
-            with ExitStack() as stack:
-                source = self._tree.open_data(node)
-                stack.callback(os.close, source)
-                present = upper.open_rw_at(self._tree.place(node))
-                stack.callback(os.close, present)
-                if os.fstat(present).st_nlink == 1:
-                    await self._complete_anew(node, source, keep)
-                else:
-                    await self._complete_in_place(node, source, present, keep)
-            node.apart = False
-            node.changed()
-
-    async def _complete_anew(self, node: Node, source: int, keep: int | None) -> None:
-        """Put a file with the data of *source* in the place of *node*, in one step."""
-        upper = self.upper()
         whole = self._tree.attrs(node).size
         size = whole if keep is None else min(keep, whole)
+        if node.ino not in self._locks and self._is_quick(size):
+            await self._bring_data(node, size)
+            return
+        async with self._alone(node):
+            if self._tree.is_apart(node):  # no other task was first
+                await self._bring_data(node, size)
+
+    async def _bring_data(self, node: Node, size: int) -> None:
+        upper = self.upper()
+        with ExitStack() as stack:
+            source = self._tree.open_data(node)
+            stack.callback(os.close, source)
+            present = upper.open_rw_at(self._tree.place(node))
+            stack.callback(os.close, present)
+            if os.fstat(present).st_nlink == 1:
+                await self._complete_anew(node, source, size)
+            else:
+                await self._complete_in_place(node, source, present, size)
+        node.apart = False
+        node.changed()
+
+    async def _complete_anew(self, node: Node, source: int, size: int) -> None:
+        """Put a file with *size* bytes of *source* in the place of *node*, in one step."""
+        upper = self.upper()
         draft = upper.draft()
         target = upper.make(upper.work, draft, Birth(Kind.FILE, 0o600, *_MINE))
         try:
             await self._copy_data(source, target, size)
             attrs = self._tree.attrs(node)  # whatever it has by now
-            if size < whole:
+            if size < attrs.size:
                 attrs = attrs._replace(mtime_ns=time.time_ns())
             upper.dress(target, self._birth(node, attrs))
             self._put_in_place(node, attrs, draft)
@@ -216,10 +224,8 @@ class CopyUp:
         finally:
             os.close(target)
 
-    async def _complete_in_place(
-        self, node: Node, source: int, target: int, keep: int | None
-    ) -> None:
-        """Bring the data of *source* into the file *target* of *node*.
+    async def _complete_in_place(self, node: Node, source: int, target: int, size: int) -> None:
+        """Bring *size* bytes of *source* into the file *target* of *node*.
 
         Not all of its names are known, perhaps.  It counts as having no data until the last
         step; a crash before may leave it with another time and without capabilities.
@@ -227,7 +233,6 @@ class CopyUp:
         upper = self.upper()
         whole = attrs = self._tree.attrs(node)
         labels = upper.labels(self._tree.place(node))
-        size = attrs.size if keep is None else min(keep, attrs.size)
         if size < attrs.size:
             attrs = attrs._replace(mtime_ns=time.time_ns())
         try:
@@ -246,10 +251,10 @@ class CopyUp:
             os.dup2(target, node.fd, inheritable=False)
 
     async def _copy_data(self, source: int, target: int, size: int) -> None:
-        strict = self.upper().policy.strict
-        if size <= _INLINE and not strict:
+        if self._is_quick(size):
             copy_data(source, target, size)
         else:
+            strict = self.upper().policy.strict
             await self._aside(_copy_and_sync, source, target, size, strict)
 
     @contextmanager
