@@ -12,6 +12,7 @@ from overlayfs.tree.filesystem import Filesystem
 from overlayfs.tree.node import Node
 from overlayfs.union.attrs import AttrChange, Caller, Kind
 from overlayfs.union.names import Format
+from overlayfs.union.policy import PLAIN, Policy
 from tests.support.union import Stack
 
 T = TypeVar("T")
@@ -122,10 +123,16 @@ class Live:
 
 
 @contextmanager
-def live(stack: Stack, fmt: Format, *, caller: Caller = Caller(0, 0)) -> Iterator[Live]:  # noqa: B008
+def live(
+    stack: Stack,
+    fmt: Format,
+    *,
+    caller: Caller = Caller(0, 0),  # noqa: B008
+    policy: Policy = PLAIN,
+) -> Iterator[Live]:
     """*stack* as a live tree."""
     umask = os.umask(0)  # as the daemon has it
-    fs = Directories(stack.lowers, stack.upper, stack.work, fmt).open()
+    fs = Directories(stack.lowers, stack.upper, stack.work, fmt, policy=policy).open()
     try:
         yield Live(fs, caller=caller)
     finally:

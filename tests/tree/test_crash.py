@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from overlayfs.linux.files import RENAME_EXCHANGE
 from overlayfs.union.attrs import Caller
 from overlayfs.union.names import Format
+from overlayfs.union.policy import PLAIN, Policy
+from overlayfs.union.redirects import Redirects
 from tests.support.live import Live, live
 from tests.support.stepping import before_each_call
 from tests.support.tree import snapshot
@@ -18,6 +21,8 @@ from tests.support.union import Stack, run, write
 Shown = dict[str, tuple[object, ...]]
 SOMEONE = Caller(1000, 1001)
 OLD_NS = 1_234_567_890_123_456_789
+# As setcap(8) writes it: cap_net_raw.
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 
 
 def make(base: Path) -> Stack:
@@ -40,7 +45,11 @@ def make(base: Path) -> Stack:
     write(lower / "gone", "gone")
     write(lower / "emptied/file", "gone")
     write(lower / "goner/file", "gone")
-    (lower / "listed").mkdir()
+    for name in ("bare", "alias"):
+        write(lower / "without" / name, "data" * 20)
+    write(lower / "without/long", "data" * 10_000)
+    write(lower / "listed/file", "listed")
+    (lower / "listed/sub").mkdir()
     (lower / "listed").chmod(0o2777)
     os.chown(lower / "listed", 0, 7)
     (lower / "listed").chmod(0o2777)
@@ -107,11 +116,67 @@ CHANGES: dict[str, Callable[[Live], object]] = {
 }
 
 
+# Directories with lower parts are renamed, and files change without their data.
+IN_PLACE = Policy(redirects=Redirects.MAKE, metacopy=True)
+
+
+def prepare_in_place(tree: Live) -> None:
+    """What was changed before, by such a mount."""
+    prepare(tree)
+    tree.rename("listed", "went")
+    for name in ("bare", "alias", "long"):
+        tree.change(f"without/{name}", mode=0o4750)
+        tree.set_xattr(f"without/{name}", b"security.capability", CAPABILITY)
+    tree.link("without/alias", "new/alias")
+    tree.change("hard/one", uid=5)
+
+
+CHANGES_IN_PLACE: dict[str, Callable[[Live], object]] = {
+    "move-lower": lambda t: t.rename("deep", "moved"),
+    "move-merged": lambda t: t.rename("dir", "moved"),
+    "move-into-lower": lambda t: t.rename("dir", "deep/er/dir"),
+    "move-into-merged": lambda t: t.rename("deep", "dir/deep"),
+    "move-into-new": lambda t: t.rename("dir", "new/sub/dir"),
+    "move-over-whiteout": lambda t: t.rename("dir", "goner"),
+    "move-over-emptied": lambda t: t.rename("dir", "emptied"),
+    "move-over-lower": lambda t: t.rename("dir", "empty"),
+    "move-over-new": lambda t: t.rename("deep", "own"),
+    "move-again": lambda t: t.rename("went", "deep/went"),
+    "move-back": lambda t: t.rename("went", "listed"),
+    "exchange": lambda t: t.rename("dir", "deep", RENAME_EXCHANGE),
+    "exchange-moved": lambda t: t.rename("went", "deep/er", RENAME_EXCHANGE),
+    "exchange-with-new": lambda t: t.rename("dir", "new", RENAME_EXCHANGE),
+    "exchange-with-file": lambda t: t.rename("dir", "deep/er/file", RENAME_EXCHANGE),
+    "create-in-moved": lambda t: t.create("went/made", 0o640),
+    "write-in-moved": lambda t: t.open("went/file", os.O_RDWR),
+    "rmdir-moved": lambda t: t.rmdir("went/sub"),
+    "chmod": lambda t: t.change("dir/file", mode=0o600),
+    "chown-one-of-several": lambda t: t.change("far/two", uid=6),
+    "rename-file": lambda t: t.rename("dir/file", "deep/er/moved"),
+    "rename-bare": lambda t: t.rename("without/bare", "deep/er/moved"),
+    "rename-over-bare": lambda t: t.rename("dir/file", "without/bare"),
+    "exchange-bare": lambda t: t.rename("without/bare", "dir/file", RENAME_EXCHANGE),
+    "link-bare": lambda t: t.link("without/bare", "deep/er/linked"),
+    "unlink-bare": lambda t: t.unlink("without/bare"),
+    "open-bare": lambda t: t.open("without/bare", os.O_RDWR),
+    "open-long": lambda t: t.open("without/long", os.O_RDWR),
+    "lengthen-bare": lambda t: t.change("without/bare", size=9999),
+    "open-one-of-several": lambda t: t.open("hard/one", os.O_RDWR),
+}
+# A file with several names gets its data in place, as all of them are to have it.  What
+# writing drops may be gone before it comes, or stay after the end was cut off.
+DROPPED: dict[str, Callable[[Live], object]] = {
+    "truncate-bare": lambda t: t.change("without/bare", size=2),
+    "open-alias": lambda t: t.open("without/alias", os.O_RDWR),
+    "truncate-alias": lambda t: t.change("new/alias", size=2),
+}
+
+
 def copy(start: Stack, base: Path) -> Stack:
     """The same lower directory beneath a copy of what changes, hard links and times included."""
     base.mkdir()
     run("cp", "-a", start.upper, start.work, base)
-    return Stack(base, start.lowers)
+    return Stack(base, start.lowers, start.options)
 
 
 @pytest.fixture(scope="module")
@@ -125,28 +190,94 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, needs_root: None) -> dict
     return stacks
 
 
+@pytest.fixture(scope="module")
+def prepared_in_place(
+    tmp_path_factory: pytest.TempPathFactory, needs_root: None
+) -> dict[Format, Stack]:
+    """The layers before each change in place."""
+    return {
+        fmt: make_in_place(tmp_path_factory.mktemp("in-place") / fmt, fmt)
+        for fmt in (Format.KERNEL, Format.USER)
+    }
+
+
+def make_in_place(base: Path, fmt: Format) -> Stack:
+    """The layers before each change in place."""
+    stack = replace(make(base), options=("redirect_dir=on", "metacopy=on"))
+    with live(stack, fmt, policy=IN_PLACE) as tree:
+        prepare_in_place(tree)
+    return stack
+
+
 @pytest.mark.parametrize("fmt", Format)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_has_happened_or_has_not(
     tmp_path: Path, prepared: dict[Format, Stack], change: str, fmt: Format
 ) -> None:
-    act = CHANGES[change]
-    start = prepared[fmt]
-    before = look_again(copy(start, tmp_path / "before"), fmt)
-    with live(copy(start, tmp_path / "after"), fmt, caller=SOMEONE) as tree:
+    check_each_step(tmp_path, prepared[fmt], fmt, CHANGES[change], PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("change", "fmt"),
+    [
+        *((change, Format.KERNEL) for change in CHANGES_IN_PLACE),
+        *((change, Format.USER) for change in ("move-merged", "exchange-moved", "chmod")),
+        *((change, Format.USER) for change in ("rename-bare", "open-bare", "open-one-of-several")),
+    ],
+)
+def test_a_change_in_place_has_happened_or_has_not(
+    tmp_path: Path, prepared_in_place: dict[Format, Stack], change: str, fmt: Format
+) -> None:
+    check_each_step(tmp_path, prepared_in_place[fmt], fmt, CHANGES_IN_PLACE[change], IN_PLACE)
+
+
+@pytest.mark.parametrize("change", DROPPED)
+def test_data_that_comes_to_several_names_is_there_or_is_not(
+    tmp_path: Path, prepared_in_place: dict[Format, Stack], change: str
+) -> None:
+    start = prepared_in_place[Format.KERNEL]
+    check_each_step(tmp_path, start, Format.KERNEL, DROPPED[change], IN_PLACE, uncapable)
+
+
+def uncapable(shown: Shown) -> Shown:
+    """*shown* without capabilities."""
+
+    def left(part: object) -> object:
+        if not isinstance(part, dict):
+            return part
+        return {name: value for name, value in part.items() if name != b"security.capability"}
+
+    return {path: tuple(left(part) for part in parts) for path, parts in shown.items()}
+
+
+def check_each_step(
+    tmp_path: Path,
+    start: Stack,
+    fmt: Format,
+    act: Callable[[Live], object],
+    policy: Policy,
+    seen_as: Callable[[Shown], Shown] = lambda shown: shown,
+) -> None:
+    """Do *act* to a copy of *start*; before each system call there is the old tree or the new."""
+
+    def looked(stack: Stack) -> Shown:
+        return seen_as(look_again(stack, fmt))
+
+    before = looked(copy(start, tmp_path / "before"))
+    with live(copy(start, tmp_path / "after"), fmt, caller=SOMEONE, policy=policy) as tree:
         act(tree)
-    after = look_again(Stack(tmp_path / "after", start.lowers), fmt)
+    after = looked(Stack(tmp_path / "after", start.lowers))
 
     seen = set()
     stack = copy(start, tmp_path / "changing")
-    with live(stack, fmt, caller=SOMEONE) as tree:
+    with live(stack, fmt, caller=SOMEONE, policy=policy) as tree:
         tree.tree()  # everything is looked at before, as in a mount that is in use
         for _ in before_each_call(lambda: act(tree)):
             on_disk = repr([snapshot(each, ignore=()) for each in (stack.upper, stack.work)])
             if on_disk not in seen:
                 seen.add(on_disk)
                 crashed = copy(stack, tmp_path / f"crashed{len(seen)}")
-                found = look_again(crashed, fmt)
+                found = looked(crashed)
                 assert found in (before, after), difference(before, after, found)
     assert found == after
     assert len(seen) > 1

@@ -4,6 +4,7 @@
 its locks and open files, and the kernel's overlayfs looks at what it left as well.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,23 @@ from pathlib import Path
 import pytest
 
 from overlayfs.union.names import Format
+from overlayfs.union.policy import PLAIN, Policy
 from tests.support.live import Live, live
 from tests.support.stepping import killed
 from tests.support.tree import Tree, assert_same, snapshot
 from tests.support.union import Stack
-from tests.tree.test_crash import CHANGES, SOMEONE, copy, difference, look_again, make, prepare
+from tests.tree.test_crash import (
+    CHANGES,
+    CHANGES_IN_PLACE,
+    IN_PLACE,
+    SOMEONE,
+    copy,
+    difference,
+    look_again,
+    make,
+    make_in_place,
+    prepare,
+)
 
 # One of each kind; test_crash has all.
 KINDS = [
@@ -37,6 +50,7 @@ KINDS = [
     "exchange-files",
     "exchange-file-and-directory",
 ]
+KINDS_IN_PLACE = ["move-merged", "move-over-emptied", "exchange", "rename-bare", "open-bare"]
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +67,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, needs_root: None) -> dict
 class Serving:
     """The process that is killed: it has the tree, and everything in it was looked at."""
 
-    def __init__(self, stack: Stack, fmt: Format) -> None:
-        self._stack = stack
-        self._format = fmt
+    def __init__(self, stack: Stack, fmt: Format, policy: Policy) -> None:
+        self._live = live(stack, fmt, caller=SOMEONE, policy=policy)
         self._open = ExitStack()
 
     def begin(self) -> None:
-        self.tree: Live = self._open.enter_context(live(self._stack, self._format, caller=SOMEONE))
+        self.tree: Live = self._open.enter_context(self._live)
         self.tree.tree()
 
 
@@ -72,11 +85,36 @@ def test_after_a_kill_at_any_step_each_file_is_old_or_new(
     change: str,
     fmt: Format,
 ) -> None:
-    act = CHANGES[change]
-    start = prepared[fmt]
+    check_each_kill(tmp_path, prepared[fmt], fmt, CHANGES[change], PLAIN)
+
+
+@pytest.fixture(scope="module")
+def prepared_in_place(tmp_path_factory: pytest.TempPathFactory, needs_root: None) -> Stack:
+    """The layers before each change in place, with all names of linked files met.
+
+    For the kernel's overlayfs does not know them.
+    """
+    stack = make_in_place(tmp_path_factory.mktemp("killed") / "in-place", Format.KERNEL)
+    with live(stack, Format.KERNEL) as tree:
+        tree.tree()
+    return stack
+
+
+@pytest.mark.parametrize("change", KINDS_IN_PLACE)
+def test_after_a_kill_amid_a_change_in_place_each_file_is_old_or_new(
+    tmp_path: Path, prepared_in_place: Stack, needs_kernel_overlay: None, change: str
+) -> None:
+    act = CHANGES_IN_PLACE[change]
+    check_each_kill(tmp_path, prepared_in_place, Format.KERNEL, act, IN_PLACE)
+
+
+def check_each_kill(
+    tmp_path: Path, start: Stack, fmt: Format, act: Callable[[Live], object], policy: Policy
+) -> None:
+    """Kill *act* before each system call; there is the old tree then, or the new one."""
     before = look_again(copy(start, tmp_path / "before"), fmt)
     ended = copy(start, tmp_path / "after")
-    whole = Serving(ended, fmt)
+    whole = Serving(ended, fmt, policy)
     assert not killed(whole.begin, lambda: act(whole.tree), 10_000)
     names = {*snapshot(start.upper), *snapshot(ended.upper)}
     legal = [
@@ -89,7 +127,7 @@ def test_after_a_kill_at_any_step_each_file_is_old_or_new(
     call, going = 0, True
     while going:
         crashed = copy(start, tmp_path / f"crashed{call}")
-        serving = Serving(crashed, fmt)
+        serving = Serving(crashed, fmt, policy)
         going = killed(serving.begin, lambda serving=serving: act(serving.tree), call)
         on_disk = repr([snapshot(each, ignore=()) for each in (crashed.upper, crashed.work)])
         if on_disk not in seen:
