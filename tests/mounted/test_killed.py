@@ -37,7 +37,16 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "create-over-whiteout": lambda mnt: (mnt / "gone").touch(mode=0o640),
     "mkdir-over-whiteout": lambda mnt: (mnt / "gone").mkdir(),
 }
-CASES = [("kernel", change) for change in CHANGES] + [("user", "truncate"), ("user", "unlink")]
+# With metacopy.
+CHANGES_IN_PLACE: dict[str, Callable[[Path], object]] = {
+    "bring-data": lambda mnt: (mnt / "deep/er/large").open("r+b").close(),
+    "bring-data-to-names": lambda mnt: (mnt / "deep/er/names").open("r+b").close(),
+}
+CASES = [
+    *(("kernel", change) for change in CHANGES),
+    *(("user", "truncate"), ("user", "unlink")),
+    *(("in-place", change) for change in CHANGES_IN_PLACE),
+]
 
 
 def make(stack: Stack, fmt: str) -> None:
@@ -51,12 +60,17 @@ def make(stack: Stack, fmt: str) -> None:
     write(stack.lower / "dir/copied", "old")
     write(stack.lower / "gone", "gone")
     write(stack.lower / "emptied/file", "gone")
-    (stack.lower / "deep/er").mkdir(parents=True)
+    for name in ("large", "names"):
+        write(stack.lower / "deep/er" / name, bytes(range(1, 251)) * 1000, mode=0o640)
     with stack.mounted() as mnt:
         (mnt / "gone").unlink()
         (mnt / "emptied/file").unlink()
         (mnt / "dir/copied").write_text("new")
         write(mnt / "new/file", "text")
+        if fmt == "in-place":
+            for name in ("large", "names"):
+                (mnt / "deep/er" / name).chmod(0o4710)
+            (mnt / "new/names").hardlink_to(mnt / "deep/er/names")
 
 
 @contextmanager
@@ -96,7 +110,7 @@ def copy(stack: Stack, base: Path) -> Stack:
     base.mkdir()
     for folder in (stack.upper, stack.work):
         run("cp", "-a", folder, base)
-    made = Stack(base, stack.lowers)
+    made = Stack(base, stack.lowers, stack.options)
     made.mountpoint.mkdir()
     return made
 
@@ -124,11 +138,12 @@ def timeless(root: Path) -> Tree:
 def test_a_daemon_killed_at_any_step_leaves_each_file_old_or_new(
     tmp_path: Path, needs_kernel_overlay: None, needs_fuse: None, fmt: str, change: str
 ) -> None:
-    act = CHANGES[change]
-    start_ = Stack.make(tmp_path / "start")
+    act = (CHANGES | CHANGES_IN_PLACE)[change]
+    options = ("redirect_dir=on", "metacopy=on") if fmt == "in-place" else ()
+    start_ = Stack.make(tmp_path / "start", options=options)
     make(start_, fmt)
     lower = snapshot(start_.lower, ignore=())
-    readers = {"us": by_us} | ({"kernel": by_kernel} if fmt == "kernel" else {})
+    readers = {"us": by_us} | ({"kernel": by_kernel} if fmt != "user" else {})
 
     ended, log = copy(start_, tmp_path / "ended"), tmp_path / "log"
     with served(ended) as daemon:
