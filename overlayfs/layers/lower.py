@@ -163,6 +163,13 @@ class Layer:
             return True
         return self.markers and os.path.lexists(place + b"/" + OPAQUE_MARKER)
 
+    def redirect(self, place: xattrs.Place) -> bytes | None:
+        """Where the file at *place* says that its lower parts are, if it does.
+
+        What the upper layer says counts, and nothing else.
+        """
+        return xattrs.get(place, self.format.prefix + b"redirect")
+
     def attrs(self, dir_fd: int, name: bytes) -> Attrs:
         """What stat says of *name*, b"." for the directory itself."""
         st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)

@@ -287,10 +287,6 @@ class Upper(Layer):
 
     # -- lower parts that are elsewhere ------------------------------------------------
 
-    def redirect(self, place: xattrs.Place) -> bytes | None:
-        """Where the file at *place* says that its lower parts are, if it does."""
-        return xattrs.get(place, self.format.prefix + b"redirect")
-
     def set_redirect(self, place: xattrs.Place, value: bytes) -> None:
         """Let the file at *place* say that its lower parts are at *value*.
 

@@ -1,15 +1,18 @@
 """What an upper directory changes in the layers below it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import NamedTuple
 
 from overlayfs.layers.lower import Layer
+from overlayfs.linux import fds
 from overlayfs.tree.node import Node
 from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Kind
+from overlayfs.union.merge import Listing
+from overlayfs.union.redirects import join, resolve
 
 
 class ChangeKind(StrEnum):
@@ -32,40 +35,93 @@ def changes(upper: Layer, lower: Tree) -> Iterator[Change]:
 
     In the order of the names, a directory before what is in it.  A directory in which
     something changed counts as modified, as `docker diff` has it; of a removed directory
-    only the directory itself is told.
+    only the directory itself is told.  Where a directory was moved in place, all that it
+    shows is told.
     """
-    waiting = [_compare(upper, lower, b"", lower.root)]
+    root = _Place(b"", True, lower.root, lower.root)
+    waiting = [_compare(upper, lower, root)]
     while waiting:
         found = next(waiting[-1], None)
         if found is None:
             waiting.pop()
             continue
-        change, below, is_directory = found
+        change, beneath = found
         yield change
-        if is_directory:
-            waiting.append(_compare(upper, lower, change.path, below))
+        if beneath is not None:
+            waiting.append(_compare(upper, lower, beneath))
 
 
-def _compare(
-    upper: Layer, lower: Tree, path: bytes, node: Node | None
-) -> Iterator[tuple[Change, Node | None, bool]]:
-    """The changes in one directory, with what was there and whether to look inside."""
-    with _opened(upper, path) as fd:
-        listing = upper.scan(fd)
-    before = dict(lower.directory(node).children) if node is not None else {}
-    hidden = {name for name in before if listing.opaque and name not in listing.entries}
-    for name in sorted({*listing.entries, *hidden}):
-        below = before.get(name)
-        here = path + b"/" + name if path else name
-        found = listing.entries.get(name)
-        if found is None or found.kind is None:
-            if below is not None:
-                yield Change(ChangeKind.DELETED, here), None, False
+class _Place(NamedTuple):
+    """A directory of the union.
+
+    *written* says whether the upper layer has it.  *before* is the directory that the path
+    was without that layer, *beside* the one whose entries show, where the layer has none.
+    """
+
+    path: bytes
+    written: bool
+    before: Node | None
+    beside: Node | None
+
+
+def _compare(upper: Layer, lower: Tree, place: _Place) -> Iterator[tuple[Change, _Place | None]]:
+    """The changes in one directory, each with the directory to look into next, if any."""
+    listing, redirects = _written(upper, place)
+    beside = None if listing.opaque else place.beside
+    before, shown = _children(lower, place.before), _children(lower, beside)
+    for name in sorted({*listing.entries, *before, *shown}):
+        was, kept, found = before.get(name), shown.get(name), listing.entries.get(name)
+        if found is None and kept is was and beside is place.before:
             continue
-        change = Change(ChangeKind.ADDED if below is None else ChangeKind.MODIFIED, here)
-        if below is not None and below.kind is not Kind.DIRECTORY:
-            below = None
-        yield change, below, found.kind is Kind.DIRECTORY
+        kind = found.kind if found is not None else kept.kind if kept is not None else None
+        path = join(place.path, name)
+        if kind is None:
+            if was is not None:
+                yield Change(ChangeKind.DELETED, path), None
+            continue
+        beneath = None
+        if kind is Kind.DIRECTORY:
+            if found is not None and found.alone:
+                kept = None
+            if name in redirects:
+                kept = _led_to(lower, redirects[name], beside)
+            beneath = _Place(path, found is not None, _directory(was), _directory(kept))
+        yield Change(ChangeKind.ADDED if was is None else ChangeKind.MODIFIED, path), beneath
+
+
+def _written(upper: Layer, place: _Place) -> tuple[Listing, dict[bytes, bytes]]:
+    """What the upper layer has in a directory, and the redirects of directories in it."""
+    if not place.written:
+        return Listing({}, opaque=False), {}
+    with _opened(upper, place.path) as fd:
+        listing = upper.scan(fd)
+        found = {
+            name: upper.redirect(fds.beneath(fd, name))
+            for name, entry in listing.entries.items()
+            if entry.kind is Kind.DIRECTORY
+        }
+    return listing, {name: value for name, value in found.items() if value is not None}
+
+
+def _children(lower: Tree, node: Node | None) -> Mapping[bytes, Node]:
+    return dict(lower.directory(node).children) if node is not None else {}
+
+
+def _directory(node: Node | None) -> Node | None:
+    return node if node is not None and node.kind is Kind.DIRECTORY else None
+
+
+def _led_to(lower: Tree, redirect: bytes, beside: Node | None) -> Node | None:
+    """The lower directory that *redirect* leads to from one that is *beside*; None if none."""
+    if beside is None and not redirect.startswith(b"/"):
+        return None
+    try:
+        node = lower.root
+        for name in resolve(redirect, beside.path() if beside else b"").split(b"/"):
+            node = lower.child(node, name)
+    except (ValueError, FileNotFoundError, NotADirectoryError):
+        return None
+    return _directory(node)
 
 
 @contextmanager
