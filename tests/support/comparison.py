@@ -1,0 +1,264 @@
+"""One tree three times: served by us, by the kernel's overlayfs, and as a plain copy.
+
+What is done to one is done to all, and everything that can be seen must be alike.  The known
+exceptions are these and no others:
+
+* The kernel's and ours are not like a plain directory where a directory with parts in a lower
+  layer is renamed (EXDEV, overlayfs.rst, "renaming directories"), where a character device 0:0
+  is made (EPERM: it would be a whiteout) and where a rename is to leave a whiteout (EINVAL).
+  What they refuse so is not done to the plain copy.
+* The kernel's alone shows old content in a mapping made through a handle that was opened for
+  reading before the file was copied up (overlayfs.rst, "Non-standard behavior", b), or kills
+  the process (SIGBUS).  There ours is compared with the plain copy.
+* The kernel's alone answers ENODATA when an access list is removed that a lower file does not
+  have, and nothing when it is the upper one that has none.
+* The kernel's alone counts a link of an open lower file that has lost its only name, and cannot
+  always copy such a file up (EEXIST).  The handle is closed then.
+* The kernel's alone finds a directory not empty that has whiteouts made of an attribute in a
+  lower layer.  It is not asked any more then.
+* The kernel's alone dates a file anew when it is opened for writing and its data was left below
+  (metacopy), and lists other numbers than lstat tells of files in an upper directory of ours.
+* Only one of the kernel's and ours answers EXDEV where the path of lower parts takes more than
+  256 bytes: ours notes down whole paths always, and so cannot move a directory then, and the
+  kernel cannot link a file whose data was left below.  The kernel is not asked any more.
+* Ours alone keeps the sgid bit of a file that its group may not execute when somebody else
+  writes to it: FUSE does not ask for that, nor say who writes.  The bit is taken by hand then.
+* The number of links of a directory is not compared: overlayfs and ours say 1, not counted.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from overlayfs.linux.files import RENAME_WHITEOUT
+from tests.support.actions import Glance, Operation, Side, places, without
+from tests.support.operations import timeless
+from tests.support.pieces import Layer, write_layer
+from tests.support.served import served
+from tests.support.tree import differences
+from tests.support.union import Stack, run
+
+# Done to the mounts, among the operations that are done in them.
+REMOUNT = Operation("remount", ())
+SWAP = Operation("swap", ())
+
+Answer = tuple[object, ...]
+
+
+class Divergence(AssertionError):
+    """Two trees that should be alike are not."""
+
+
+class Flavour(StrEnum):
+    """What is special about the layers or the mounts."""
+
+    PLAIN = "plain"
+    # Lower files have several names, and the kernel keeps an index of them.
+    LINKS = "links"
+    # Directories with lower parts can be renamed, and attributes change without data.
+    MOVES = "moves"
+
+
+class Comparison:
+    """The three trees over *layers* in the empty directory *base*, mounted and alike."""
+
+    def __init__(self, base: Path, layers: Sequence[Layer], flavour: Flavour) -> None:
+        self._flavour = flavour
+        # After a remount ours counts the names that are hidden again; the kernel notes it down.
+        self._counts = True
+        self._swapped = False
+        self._judges = ["kernel", "plain"]
+        self._has_white = any(piece.kind == "white" for layer in layers for piece in layer)
+        self._mounts = contextlib.ExitStack()
+        options = ("redirect_dir=on", "metacopy=on") if flavour is Flavour.MOVES else ()
+        self._ours = Stack.make(base / "ours", lowers=len(layers), options=options)
+        for path, layer in zip(reversed(self._ours.lowers), layers, strict=True):
+            write_layer(os.fsencode(path), layer)
+        twin = Stack.make(base / "twin")
+        self._kernel = Stack(twin.base, self._ours.lowers, options)
+        self.plain = base / "plain"
+        self._sides: dict[str, Side] = {}
+        try:
+            self._mount()
+            run("cp", "-a", self._kernel_root, self.plain)
+            self._open()
+            self.compare("when mounted")
+        except BaseException:
+            self.abandon()
+            raise
+
+    # -- mounts ------------------------------------------------------------------------
+
+    def _mount(self) -> None:
+        index = self._flavour is Flavour.LINKS
+        self._kernel_root = self._mounts.enter_context(self._kernel.by_kernel(index=index))
+        self._our_root = self._mounts.enter_context(served(self._ours))
+
+    def _open(self) -> None:
+        roots = {"kernel": self._kernel_root, "ours": self._our_root, "plain": self.plain}
+        self._sides = {name: Side(root) for name, root in roots.items()}
+
+    def _unmount(self) -> None:
+        self._let_go()
+        self._mounts.close()
+        left = list((self._ours.work / "work").iterdir())
+        if left:
+            raise Divergence(f"left in the work directory: {left}")
+
+    def _let_go(self) -> None:
+        for side in self._sides.values():
+            side.close()
+        self._sides = {}
+
+    def remount(self) -> None:
+        """Both again, and nothing has changed."""
+        self.compare("before a remount")
+        self._unmount()
+        self._counts = self._flavour is not Flavour.LINKS
+        self._mount()
+        self._open()
+        self.compare("after a remount")
+
+    def swap(self) -> None:
+        """The kernel's on our upper directory from now on, and ours on the kernel's.
+
+        Not with hard links in the layers: neither reads the other's index of them.
+        """
+        if "kernel" not in self._judges or self._flavour is Flavour.LINKS:
+            return
+        self.compare("before a swap")
+        self._unmount()
+        self._swapped = True
+        ours, kernel, options = self._ours, self._kernel, self._ours.options
+        self._ours = Stack(kernel.base, ours.lowers, options)
+        self._kernel = Stack(ours.base, ours.lowers, options)
+        self._mount()
+        self._open()
+        self.compare("each on the upper directory of the other")
+
+    def close(self) -> None:
+        """Compare once more, after a remount, and unmount for good."""
+        self.remount()
+        self._unmount()
+
+    def abandon(self) -> None:
+        """Take away whatever is left after a failure."""
+        self._let_go()
+        with contextlib.suppress(Exception):
+            self._mounts.close()
+
+    # -- doing and looking -------------------------------------------------------------
+
+    def known(self) -> list[bytes]:
+        """The paths that there are."""
+        return self._sides["plain"].known()
+
+    def compare(self, when: str) -> None:
+        """Compare the whole trees."""
+        ours = timeless(self._our_root)
+        for name in self._judges:
+            root = self._kernel_root if name == "kernel" else self.plain
+            found = differences(timeless(root), ours, but=self._uncompared(name))
+            if found:
+                raise Divergence("\n".join([f"{when}, ours beside {name}:", *found[:20]]))
+
+    def _uncompared(self, judge: str) -> frozenset[str]:
+        """Fields in which *judge* is not asked."""
+        but = set()
+        if self._flavour is Flavour.LINKS and (judge == "plain" or not self._counts):
+            # A copy has no links to names that lower layers hide from one another.
+            but.add("nlink")
+        if self._flavour is Flavour.MOVES and (judge == "kernel" or self._swapped):
+            but.add("mtime_ns")
+        return frozenset(but)
+
+    def step(self, operation: Operation) -> None:
+        """Do *operation* everywhere; Divergence unless it comes out alike."""
+        if operation == REMOUNT:
+            self.remount()
+        elif operation == SWAP:
+            self.swap()
+        else:
+            self._act(operation)
+
+    def _act(self, operation: Operation) -> None:
+        ours = self._sides["ours"].apply(operation)
+        if "kernel" in self._judges and not self._is_stale_mapping(operation):
+            kernel = self._sides["kernel"].apply(operation)
+            if (kernel[0] == "ENOTEMPTY" != ours[0] and self._has_white) or (
+                self._flavour is Flavour.MOVES and (ours[0] == "EXDEV") != (kernel[0] == "EXDEV")
+            ):
+                self._judges = ["plain"]
+            elif kernel[0] == "EEXIST" and self._is_on_lost_file(operation, ours):
+                self._close_everywhere(operation)
+                return
+            else:
+                ours = self._without_sgid(operation, kernel, ours)
+                self._judge(operation, ours, kernel=kernel)
+        if not _is_refused_by_overlays(operation, ours):
+            self._judge(operation, ours, plain=self._sides["plain"].apply(operation))
+
+    def _judge(self, operation: Operation, ours: Answer, **judge: Answer) -> None:
+        ((name, expected),) = judge.items()
+        but = self._uncompared(name)
+        answers = (expected, ours)
+        if name == "kernel":
+            if any(isinstance(each, Glance) and each.nlink == 0 for each in ours):
+                but |= {"nlink"}
+            if self._swapped and operation.action == "listing":
+                answers = (_without_numbers(expected), _without_numbers(ours))
+            if operation.action == "remove_acl" and expected[0] == "ENODATA":
+                return
+        if without(answers[0], but) == without(answers[1], but):
+            return
+        lines = [f"    {who}: {_short(each)}" for who, each in ((name, expected), ("ours", ours))]
+        raise Divergence("\n".join([repr(operation), *lines]))
+
+    # -- exceptions --------------------------------------------------------------------
+
+    def _is_stale_mapping(self, operation: Operation) -> bool:
+        slot = operation.argument("slot")
+        return operation.action == "map_and_read" and slot in self._sides["kernel"].readers
+
+    @staticmethod
+    def _is_on_lost_file(operation: Operation, ours: Answer) -> bool:
+        seen = ours[1]
+        return operation.action.endswith("_open") and isinstance(seen, Glance) and not seen.nlink
+
+    def _close_everywhere(self, operation: Operation) -> None:
+        for side in self._sides.values():
+            side.apply(Operation("close_file", (operation.argument("slot"),)))
+
+    def _without_sgid(self, operation: Operation, kernel: Answer, ours: Answer) -> Answer:
+        if not operation.who or kernel[0] != ours[0]:
+            return ours
+        settled = [ours[0]]
+        for place, theirs, found in zip(places(operation), kernel[1:], ours[1:], strict=True):
+            if isinstance(theirs, Glance) and isinstance(found, Glance):
+                mode = int(theirs.mode, 8)
+                if int(found.mode, 8) == mode | stat.S_ISGID and not mode & stat.S_IXGRP:
+                    self._sides["ours"].set_mode(place, mode)
+                    found = found._replace(mode=theirs.mode)
+            settled.append(found)
+        return tuple(settled)
+
+
+def _is_refused_by_overlays(operation: Operation, answer: Answer) -> bool:
+    if operation.action in ("rename", "rename_known"):
+        flags = operation.argument("rename_flags")
+        return answer[0] == "EXDEV" or (answer[0] == "EINVAL" and flags == RENAME_WHITEOUT)
+    return operation.action == "make_node" and answer[0] == "EPERM"
+
+
+def _without_numbers(answer: Answer) -> Answer:
+    """A listing without whether its numbers are right."""
+    listed, *rest = answer
+    return [each[:2] for each in listed] if isinstance(listed, list) else listed, *rest
+
+
+def _short(answer: object) -> str:
+    text = repr(answer)
+    return text if len(text) < 600 else f"{text[:400]}... {len(text)} characters {hash(text):x}"
