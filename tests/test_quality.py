@@ -32,7 +32,14 @@ def test_tools_have_no_complaint(command: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    ["scripts/pyoverlay", "scripts/test", "scripts/conformance", "scripts/lib/setup.sh", ".ci/run"],
+    [
+        "scripts/pyoverlay",
+        "scripts/test",
+        "scripts/conformance",
+        "scripts/fuzz",
+        "scripts/lib/setup.sh",
+        ".ci/run",
+    ],
 )
 def test_shell_scripts_parse(script: str) -> None:
     bash = shutil.which("bash")
