@@ -527,11 +527,10 @@ class Tree:
 
     # -- keeping -----------------------------------------------------------------------
 
-    def renumber(self, inode: int, ino: int) -> None:
-        """Let *inode* of the upper layer have the number *ino*, which no mount will know again."""
+    def renumber(self, inode: int, number: int) -> None:
+        """Let *inode* of the upper layer have *number*, which no mount will know again."""
         assert self.upper is not None
-        if not self._narrow:
-            self._renumbered[self.upper.number << _SHIFT | inode] = ino
+        self._renumbered[self.upper.number << _SHIFT | inode] = number
 
     def add(self, parent: Node, name: bytes, kind: Kind) -> Node:
         """A node for *name*, which was just made in the upper directory *parent*."""
