@@ -33,7 +33,8 @@ usage: pyoverlayfs [-f] [-d] [-s] -o OPTIONS [SOURCE] MOUNTPOINT
   -o metacopy=on         chmod, chown and the like copy no data
   -o whiteouts=auto      what hides a name: device, xattr, oci (.wh.NAME)
   -o sync=strict         a copy is on the disk before it is seen
-  -o volatile            never wait for the disk; fsync=0 as well, without a note in workdir
+  -o volatile            never wait for the disk, and note that down in workdir
+  -o fsync=0             fsync(2) waits for nothing; an unmount syncs nevertheless
   -o force               mount after a crash of the machine amid volatile
   -o uidmapping=LAYER:SHOWN:COUNT[:...], gidmapping=...
   -o squash_to_root, squash_to_uid=UID, squash_to_gid=GID

@@ -55,7 +55,12 @@ class CopyUp:
         for node in reversed(missing):
             draft = self.draft_directory(node)
             parent, name = node.names[0]
-            upper.publish(draft, self._tree.fd(parent, upper), name)
+            try:
+                upper.publish(draft, self._tree.fd(parent, upper), name)
+            except OSError:
+                with suppress(FileNotFoundError):
+                    os.rmdir(draft, dir_fd=upper.work)
+                raise
             self._tree.directory(parent).below.add(name)
             node.layer = upper
             node.stack = (upper, *node.stack)
