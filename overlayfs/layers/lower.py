@@ -87,7 +87,7 @@ class Layer:
 
     def scan(self, dir_fd: int) -> Listing:
         """The entries of a directory, whiteouts and opacity told apart."""
-        marker = xattrs.get(fds.itself(dir_fd) + b"/.", self.format.opaque)
+        marker = self._opacity(fds.itself(dir_fd) + b"/.")
         # "x" is no opacity: the directory may hold whiteouts made of an attribute.
         by_attribute = marker == b"x"
         entries: dict[bytes, Found] = {}
@@ -159,7 +159,7 @@ class Layer:
     def is_opaque(self, dir_fd: int, name: bytes) -> bool:
         """Whether the directory *name* hides what is below it."""
         place = fds.beneath(dir_fd, name)
-        if xattrs.get(place, self.format.opaque) == b"y":
+        if self._opacity(place) == b"y":
             return True
         return self.markers and os.path.lexists(place + b"/" + OPAQUE_MARKER)
 
@@ -169,6 +169,13 @@ class Layer:
         What the upper layer says counts, and nothing else.
         """
         return xattrs.get(place, self.format.prefix + b"redirect")
+
+    def _opacity(self, place: xattrs.Place) -> bytes | None:
+        found = xattrs.get(place, self.format.opaque)
+        if found is None and self.format is Format.USER:
+            # fuse-overlayfs, run by root, wrote it so there; no guest of ours can have.
+            found = xattrs.get(place, Format.KERNEL.opaque)
+        return found
 
     def attrs(self, dir_fd: int, name: bytes) -> Attrs:
         """What stat says of *name*, b"." for the directory itself."""

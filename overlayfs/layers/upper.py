@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -244,27 +244,40 @@ class Upper(Layer):
     def scan(self, dir_fd: int) -> Listing:
         if self.markers and not isinstance(self.whiteouts, Markers):
             names = map(os.fsencode, os.listdir(dir_fd))
-            self._adopt_markers(dir_fd, [n for n in names if n.startswith(WHITEOUT_PREFIX)])
+            marks = [name for name in names if name.startswith(WHITEOUT_PREFIX)]
+            if marks:
+                before = os.fstat(dir_fd)
+                self._adopt_markers(dir_fd, marks)
+                os.utime(dir_fd, ns=(before.st_atime_ns, before.st_mtime_ns))
         return super().scan(dir_fd)
 
-    def _adopt_markers(self, dir_fd: int, marks: Iterable[bytes]) -> None:
+    def _adopt_markers(self, dir_fd: int, marks: Collection[bytes]) -> None:
         """Say in our own way what *marks* in the directory say.
 
         fuse-overlayfs leaves them; a crash on the way leaves some of both.
         """
+        here = fds.itself(dir_fd) + b"/."
+        if OPAQUE_MARKER in marks:
+            self.make_opaque(here)
+        opaque = self._opacity(here) == b"y"
         for mark in marks:
             hidden = whiteout_target(mark)
-            if mark == OPAQUE_MARKER:
-                self.make_opaque(fds.itself(dir_fd) + b"/.")
-            elif hidden and not hidden.startswith(b".wh."):
-                try:
-                    st = os.stat(hidden, dir_fd=dir_fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    self.whiteouts.hide(Spot(dir_fd, hidden))
-                else:
-                    if stat.S_ISDIR(st.st_mode):
-                        self.make_opaque(fds.beneath(dir_fd, hidden))
-            os.unlink(mark, dir_fd=dir_fd)
+            if hidden and not hidden.startswith(WHITEOUT_PREFIX):
+                self._adopt_marker(Spot(dir_fd, hidden), needed=not opaque)
+            # A directory was somebody's: it stays, out of sight.
+            if not stat.S_ISDIR(os.stat(mark, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+                os.unlink(mark, dir_fd=dir_fd)
+
+    def _adopt_marker(self, hidden: Spot, *, needed: bool) -> None:
+        """Hide the name *hidden*, unless the layer has it, or it is not *needed*."""
+        try:
+            st = os.stat(hidden.name, dir_fd=hidden.dir_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            if needed:
+                self.whiteouts.hide(hidden)
+        else:
+            if stat.S_ISDIR(st.st_mode):
+                self.make_opaque(fds.beneath(*hidden))
 
     # -- identity ----------------------------------------------------------------------
 
