@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from overlayfs.linux import fds, xattrs
+from overlayfs.union import acl
 from overlayfs.union.attrs import Attrs, Kind
 from overlayfs.union.ids import Ids
 from overlayfs.union.merge import Found, Listing
@@ -188,11 +189,11 @@ class Layer:
 
     def _guest(self, st: os.stat_result, place: xattrs.Place) -> Attrs:
         mode, uid, gid, rdev, size = st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_size
-        if self._overrides:
-            mode, uid, gid, rdev, size = self._overridden(st, place)
         if self._ids_shown is not None:
             uid = self._ids_shown.users.kept_if_any(uid)
             gid = self._ids_shown.groups.kept_if_any(gid)
+        if self._overrides:
+            mode, uid, gid, rdev, size = self._overridden(st, uid, gid, place)
         return Attrs(
             mode,
             st.st_nlink,
@@ -207,7 +208,7 @@ class Layer:
         )
 
     def _overridden(
-        self, st: os.stat_result, place: xattrs.Place
+        self, st: os.stat_result, uid: int, gid: int, place: xattrs.Place
     ) -> tuple[int, int, int, int, int]:
         kind = Kind.of(st.st_mode)
         if kind is Kind.SYMLINK and self.format is Format.USER:
@@ -215,7 +216,7 @@ class Layer:
             return st.st_mode, 0, 0, 0, st.st_size
         value = self._read_override(place)
         if value is None:
-            return st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_size
+            return st.st_mode, uid, gid, st.st_rdev, st.st_size
         named, bits, uid, gid, (major, minor) = _decoded(value)
         kind = named or kind
         bits = 0o777 if kind is Kind.SYMLINK else bits
@@ -253,8 +254,15 @@ class Layer:
             guest = self.format.to_guest(disk)
             value = xattrs.get(place, disk) if guest is not None else None
             if guest is not None and value is not None:
-                found[guest] = value
+                found[guest] = self._list_kept(value) if disk in acl.LISTS else value
         return found
+
+    def _list_kept(self, value: bytes) -> bytes:
+        """An access list with the ids that it would have without a mapped mount."""
+        ids = self._ids_shown
+        if ids is None:
+            return value
+        return acl.mapped(value, ids.users.kept_if_any, ids.groups.kept_if_any)
 
 
 def _decoded(value: bytes) -> tuple[Kind | None, int, int, int, tuple[int, int]]:

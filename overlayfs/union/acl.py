@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 ACCESS = b"system.posix_acl_access"
 DEFAULT = b"system.posix_acl_default"
+LISTS = (ACCESS, DEFAULT)
 
 _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
