@@ -18,9 +18,9 @@ exceptions are these and no others:
   lower layer.  It is not asked any more then.
 * The kernel's alone dates a file anew when it is opened for writing and its data was left below
   (metacopy), and lists other numbers than lstat tells of files in an upper directory of ours.
-* Only one of the kernel's and ours answers EXDEV where the path of lower parts takes more than
-  256 bytes: ours notes down whole paths always, and so cannot move a directory then, and the
-  kernel cannot link a file whose data was left below.  The kernel is not asked any more.
+* The kernel's alone answers EXDEV where a file whose data was left below is linked or moved and
+  the path of that data takes more than 256 bytes: ours copies the data then.  The kernel is not
+  asked any more.
 * Ours alone keeps the sgid bit of a file that its group may not execute when somebody else
   writes to it: FUSE does not ask for that, nor say who writes.  The bit is taken by hand then.
 * The number of links of a directory is not compared: overlayfs and ours say 1, not counted.
@@ -189,7 +189,7 @@ class Comparison:
         if "kernel" in self._judges and not self._is_stale_mapping(operation):
             kernel = self._sides["kernel"].apply(operation)
             if (kernel[0] == "ENOTEMPTY" != ours[0] and self._has_white) or (
-                self._flavour is Flavour.MOVES and (ours[0] == "EXDEV") != (kernel[0] == "EXDEV")
+                self._flavour is Flavour.MOVES and kernel[0] == "EXDEV" != ours[0]
             ):
                 self._judges = ["plain"]
             elif kernel[0] == "EEXIST" and self._is_on_lost_file(operation, ours):
