@@ -260,12 +260,14 @@ class Side:
         function = ACTIONS[operation.action]
         os.fchdir(self.root)
         try:
+            before = self._number(operation)
             with acting_as(operation.who):
                 try:
                     answer = function(self, *operation.arguments)
                 except OSError as exc:
                     answer = errno.errorcode[exc.errno or 0]
-            return answer, *self._after(operation)
+            kept = operation.action in KEEPING and before == self._number(operation)
+            return answer, kept, *self._after(operation)
         finally:
             os.chdir("/")
 
@@ -275,6 +277,17 @@ class Side:
         if fd is None:
             raise OSError(errno.EBADF, "nothing is open there")
         return fd
+
+    @staticmethod
+    def _number(operation: Operation) -> int | None:
+        """The inode number of the path that is to be copied up, and to stay the same file."""
+        if operation.action not in KEEPING:
+            return None
+        path = operation.argument("path")
+        assert isinstance(path, bytes)
+        with suppress(OSError):
+            return os.lstat(path).st_ino
+        return None
 
     def _after(self, operation: Operation) -> Iterator[object]:
         for place in places(operation):
@@ -783,4 +796,6 @@ ACTIONS: dict[str, Action] = {action.__name__: action for action in _WEIGHTS}
 PARAMETERS: dict[str, tuple[str, ...]] = {
     name: tuple(inspect.signature(action).parameters)[1:] for name, action in ACTIONS.items()
 }
+# What changes a file and keeps its number.
+KEEPING = {"chmod", "chown", "utime", "set_xattr", "set_acl", "write", "append", "truncate", "link"}
 _WEIGHTED = [action.__name__ for action, weight in _WEIGHTS.items() for _ in range(weight)]

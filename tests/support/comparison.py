@@ -116,11 +116,16 @@ class Comparison:
     def remount(self) -> None:
         """Both again, and nothing has changed."""
         self.compare("before a remount")
+        before = _numbers(self._our_root)
         self._unmount()
         self._counts = self._flavour is not Flavour.LINKS
         self._mount()
         self._open()
         self.compare("after a remount")
+        after = _numbers(self._our_root)
+        moved = [path for path, number in before.items() if after.get(path) != number]
+        if moved:
+            raise Divergence(f"other inode numbers after a remount: {moved}")
 
     def swap(self) -> None:
         """The kernel's on our upper directory from now on, and ours on the kernel's.
@@ -225,7 +230,7 @@ class Comparison:
 
     @staticmethod
     def _is_on_lost_file(operation: Operation, ours: Answer) -> bool:
-        seen = ours[1]
+        seen = ours[2]
         return operation.action.endswith("_open") and isinstance(seen, Glance) and not seen.nlink
 
     def _close_everywhere(self, operation: Operation) -> None:
@@ -235,8 +240,8 @@ class Comparison:
     def _without_sgid(self, operation: Operation, kernel: Answer, ours: Answer) -> Answer:
         if not operation.who or kernel[0] != ours[0]:
             return ours
-        settled = [ours[0]]
-        for place, theirs, found in zip(places(operation), kernel[1:], ours[1:], strict=True):
+        settled = list(ours[:2])
+        for place, theirs, found in zip(places(operation), kernel[2:], ours[2:], strict=True):
             if isinstance(theirs, Glance) and isinstance(found, Glance):
                 mode = int(theirs.mode, 8)
                 if int(found.mode, 8) == mode | stat.S_ISGID and not mode & stat.S_IXGRP:
@@ -244,6 +249,16 @@ class Comparison:
                     found = found._replace(mode=theirs.mode)
             settled.append(found)
         return tuple(settled)
+
+
+def _numbers(root: Path) -> dict[str, int]:
+    """The inode numbers below *root*, but for those that are of one mount only.
+
+    Such a one has a symbolic link or device whose inode on the disk was that of a removed one
+    which the kernel still knew (``Tree.add``).
+    """
+    found = {str(path.relative_to(root)): path.lstat().st_ino for path in root.rglob("*")}
+    return {path: number for path, number in found.items() if number >> 48 != 0x7FFE}
 
 
 def _is_refused_by_overlays(operation: Operation, answer: Answer) -> bool:
