@@ -3,12 +3,17 @@
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.callers import outcome
+from tests.mounted.test_copy_up import CAPABILITY
+from tests.support.callers import as_someone, outcome
 from tests.support.union import Stack, run, write
 
 # linux/falloc.h
@@ -123,3 +128,45 @@ def test_a_default_list_is_told_after_the_umask(stack: Stack) -> None:
             assert oct((mnt / "dir/file").stat().st_mode)[-3:] == "640"
     finally:
         os.umask(before)
+
+
+def test_a_signal_amid_a_copy_waits_for_its_end(stack: Stack) -> None:
+    """No handler is told of interrupts, so the caller gets the signal when the copy is there."""
+    data = os.urandom(100 << 20)
+    write(stack.lower / "large", data)
+    code = "import os, sys; os.open(sys.argv[1], os.O_RDWR)"
+    with stack.mounted() as mnt:
+        with subprocess.Popen([sys.executable, "-c", code, mnt / "large"]) as process:
+            while process.poll() is None and not list((stack.work / "work").iterdir()):
+                pass  # the draft appears within milliseconds
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        assert (stack.upper / "large").read_bytes() == data
+        assert list((stack.work / "work").iterdir()) == []
+        assert (mnt / "large").read_bytes() == data
+
+
+@pytest.mark.parametrize("where", ["lower", "upper"])
+def test_the_sgid_bit_of_a_file_that_no_group_executes_stays(open_stack: Stack, where: str) -> None:
+    """A disk drops it when another user writes; the kernel tells FUSE of the usual case alone."""
+    layer = {"lower": open_stack.lower, "upper": open_stack.upper}[where]
+    modes = {"mandatory": 0o2666, "usual": 0o2676}
+    for name, mode in modes.items():
+        write(layer / name, "text", mode=mode)
+    with open_stack.mounted() as mnt:
+        for name in modes:
+            as_someone("os.write(os.open(sys.argv[1], os.O_WRONLY), b'x')", mnt / name)
+        shown = {name: oct((mnt / name).stat().st_mode)[-4:] for name in modes}
+    assert shown == {"mandatory": "2666", "usual": "0676"}
+
+
+def test_a_shared_mapping_takes_capabilities(stack: Stack) -> None:
+    """Pages that are written back come as any write does; a disk leaves them with the file."""
+    write(stack.lower / "file", b"o" * 5000)
+    os.setxattr(stack.lower / "file", "security.capability", CAPABILITY)
+    with stack.mounted() as mnt:
+        with (mnt / "file").open("r+b") as file, mmap.mmap(file.fileno(), 0) as area:
+            area[:3] = b"new"
+            area.flush()
+        assert "security.capability" not in os.listxattr(mnt / "file")
+        assert (mnt / "file").read_bytes()[:4] == b"newo"
