@@ -15,7 +15,8 @@ from overlayfs.layers.recognise import Writing, recognise
 from overlayfs.layers.upper import Birth, Upper, bare
 from overlayfs.linux import fds, mounts, notify
 from overlayfs.linux.namespaces import is_root
-from overlayfs.tree.tree import UPPER_NUMBER, Tree
+from overlayfs.tree.numbers import UPPER_NUMBER
+from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Kind
 from overlayfs.union.names import Format
 from overlayfs.union.policy import PLAIN, Policy

@@ -12,8 +12,9 @@ import trio
 from overlayfs.layers.upper import Birth, Upper
 from overlayfs.linux import fds
 from overlayfs.linux.files import copy_data
+from overlayfs.tree.elsewhere import file_path
 from overlayfs.tree.node import Name, Node
-from overlayfs.tree.tree import Tree, file_path
+from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Attrs, Kind
 from overlayfs.union.redirects import made
 
@@ -83,7 +84,7 @@ class CopyUp:
         """
         upper = self.upper()
         if node.layer is upper:
-            if data and node.apart is not False and self._tree.is_apart(node):
+            if data and node.apart is not False and self._tree.elsewhere.is_apart(node):
                 await self._complete(node, keep)
             elif node.ino in self._locks:
                 # What changes while the data comes would be taken back with what that does.
@@ -138,14 +139,14 @@ class CopyUp:
         A file whose data is elsewhere says by a path where that is.
         """
         await self.ensure(node, data=False)
-        if not node.names or node.apart is False or not self._tree.is_apart(node):
+        if not node.names or node.apart is False or not self._tree.elsewhere.is_apart(node):
             return
         upper = self.upper()
         place = self._tree.place(node)
         known = upper.redirect(place)
         if known is not None and known.startswith(b"/"):
             return
-        redirect = made(self._tree.data_path(node))
+        redirect = made(self._tree.elsewhere.data_path(node))
         if redirect is not None:
             try:
                 upper.set_redirect(place, redirect)
@@ -191,13 +192,13 @@ class CopyUp:
             await self._bring_data(node, size)
             return
         async with self._alone(node):
-            if self._tree.is_apart(node):  # no other task was first
+            if self._tree.elsewhere.is_apart(node):  # no other task was first
                 await self._bring_data(node, size)
 
     async def _bring_data(self, node: Node, size: int) -> None:
         upper = self.upper()
         with ExitStack() as stack:
-            source = self._tree.open_data(node)
+            source = self._tree.elsewhere.open_data(node)
             stack.callback(os.close, source)
             present = upper.open_rw_at(self._tree.place(node))
             stack.callback(os.close, present)
@@ -322,14 +323,14 @@ class CopyUp:
         place = fds.beneath(upper.work, draft)
         if body >= 0:
             upper.dress(body, self._birth(node, attrs))
-        if self._tree.is_lasting(node.number):
+        if self._tree.numbers.is_lasting(node.number):
             upper.set_origin(place, node.number)
         upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
         names = list(node.names)
         unmet = self._tree.attrs(node).nlink - len(names)  # some may be gone since
         for parent, _ in names:
             self.directory(parent)
-        if unmet > 0 and self._tree.is_lasting(node.number):
+        if unmet > 0 and self._tree.numbers.is_lasting(node.number):
             # Before the copy is seen: a crash in between leaves an index entry too many,
             # for a copy that no lower name leads to yet, and the next mount takes that.
             upper.index.add(node.number, unmet, upper.work, draft)
@@ -369,11 +370,11 @@ class CopyUp:
         upper = self.upper()
         place = fds.beneath(upper.work, draft)
         upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
-        if self._tree.is_lasting(node.number):
+        if self._tree.numbers.is_lasting(node.number):
             upper.set_origin(place, node.number)
         else:
             st = os.stat(draft, dir_fd=upper.work, follow_symlinks=False)
-            self._tree.renumber(st.st_ino, node.number)
+            self._tree.numbers.give(st.st_ino, node.number)
         if not node.names:
             os.unlink(draft, dir_fd=upper.work)
             return

@@ -72,8 +72,8 @@ class Files:
         upper = tree.upper
         if upper is None or node.layer is not upper:
             return node.layer.open_file(*tree.location(node))
-        if node.apart is not False and tree.is_apart(node):
-            return tree.open_data(node)
+        if node.apart is not False and tree.elsewhere.is_apart(node):
+            return tree.elsewhere.open_data(node)
         try:
             return upper.open_rw_at(tree.place(node))
         except OSError as exc:

@@ -1,0 +1,215 @@
+"""Reading a directory of the layers into the live tree."""
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from overlayfs.layers.lower import Layer
+from overlayfs.layers.upper import Upper
+from overlayfs.linux import fds
+from overlayfs.tree.node import Directory, Name, Node
+from overlayfs.tree.numbers import inode_in
+from overlayfs.union.attrs import Kind
+from overlayfs.union.merge import Found, Merged, cover, merge
+from overlayfs.union.redirects import resolve
+
+if TYPE_CHECKING:
+    from overlayfs.tree.tree import Tree
+
+
+class Loading:
+    """Gives the directories of *tree* their listings."""
+
+    def __init__(self, tree: "Tree") -> None:
+        self._tree = tree
+
+    def load(self, node: Node) -> None:
+        """Read the listing of the directory *node*, and make nodes of what is in it."""
+        tree = self._tree
+        stack = node.stack
+        upper = tree.upper
+        above = None
+        if upper is not None and stack[0] is upper:
+            above = upper.scan(tree.fd(node, upper))
+            stack = () if above.opaque else stack[1:]
+        merged, depth = merge(layer.scan(tree.fd(node, layer)) for layer in stack)
+        lowers = stack[:depth]
+        covered = cover(above.entries if above else {}, merged)
+        node.stack = (upper, *lowers) if above and upper is not None else lowers
+        directory = node.directory = Directory()
+        directory.whiteouts, directory.below = covered.whiteouts, covered.below
+        strange = {
+            layer for layer in node.stack if os.fstat(tree.fd(node, layer)).st_dev != layer.device
+        }
+        late: list[tuple[Node, Name]] = []
+        for name, (found, beneath) in covered.names.items():
+            child = self._intern(node, name, found, beneath, strange)
+            directory.children[name] = child
+            here = Name(node, name)
+            if child.kind is Kind.DIRECTORY or (child.layer is upper) == (found is not None):
+                child.names.append(here)
+            elif found is None:
+                late.append((child, here))
+            else:
+                late.extend((child, other) for other in child.names)
+                child.names = [here]
+                self._rise(child)
+        self._note_hidden(node, merged, lowers, strange)
+        try:
+            for child, other in late:
+                # One name of a lower file was copied up before this one was seen.
+                tree.adopt(child, other)
+        except OSError:
+            tree.fold(node)
+            raise
+
+    def _note_hidden(
+        self,
+        node: Node,
+        merged: Mapping[bytes, Merged],
+        lowers: Sequence[Layer],
+        strange: set[Layer],
+    ) -> None:
+        """Note which names of hard-linked files in *lowers* the upper part of *node* hides."""
+        directory = node.directory
+        assert directory is not None
+        for name in directory.below:
+            beneath = merged[name]
+            position, part = beneath.parts[0]
+            layer = lowers[position]
+            if beneath.kind is Kind.DIRECTORY or layer in strange:
+                continue
+            number = self._tree.numbers.of(layer, part, strange)
+            here = directory.children.get(name)
+            if here is not None and here.number == number:
+                continue  # its copy
+            fd = self._tree.fd(node, layer)
+            if os.stat(name, dir_fd=fd, follow_symlinks=False).st_nlink > 1:
+                hidden = self._tree.hidden.setdefault(number, set())
+                hidden.add((node.ino, name))
+                known = self._tree.nodes.get(self._tree.numbers.shown(number))
+                if known is not None and known.layer is not self._tree.upper:
+                    known.lost = len(hidden)
+                    known.changed()
+
+    def _intern(
+        self,
+        parent: Node,
+        name: bytes,
+        found: Found | None,
+        beneath: Merged | None,
+        strange: set[Layer],
+    ) -> Node:
+        """The node for one name, known by another name already or new."""
+        upper = self._tree.upper
+        lowers = parent.stack[1:] if parent.stack[0] is upper else parent.stack
+        parts = [(lowers[position], part) for position, part in beneath.parts] if beneath else []
+        layer: Layer
+        redirect, barred = None, 0
+        if found is None or upper is None:
+            assert beneath is not None
+            layer, kind = parts[0][0], beneath.kind
+        else:
+            assert found.kind is not None
+            layer, kind = upper, found.kind
+            fd = self._tree.fd(parent, upper)
+            if kind is Kind.DIRECTORY:
+                parts, redirect, barred = self._lower_parts(upper, parent, fd, name, parts)
+        number = 0
+        if not parts and kind is not Kind.DIRECTORY and upper is not None:
+            number = upper.origin(fd, name) or 0
+        if not number:
+            # A directory keeps the number of its topmost lower part through copy-up.
+            if parts:
+                layer_of, shown = parts[0]
+            else:
+                assert found is not None
+                layer_of, shown = layer, found
+            number = self._tree.numbers.of(layer_of, shown, strange)
+        known = self._tree.nodes.get(self._tree.numbers.shown(number))
+        if known is not None:
+            if kind is not Kind.DIRECTORY and self._is_same(known, kind, layer, found):
+                return known
+            number = self._tree.numbers.allocate()
+        elif kind is not Kind.DIRECTORY and upper is not None and number in upper.index:
+            layer = upper
+        stack: tuple[Layer, ...] = ()
+        if kind is Kind.DIRECTORY:
+            stack = tuple(part_layer for part_layer, _ in parts)
+            if layer is upper:
+                stack = (layer, *stack)
+        node = Node(self._tree.numbers.shown(number), kind, layer, stack, number=number)
+        self._tree.nodes[node.ino] = node
+        node.redirect, node.barred = redirect, barred
+        if layer is not upper:
+            node.lost = len(self._tree.hidden.get(number, ()))
+        if layer is upper and kind is Kind.FILE:
+            node.apart = None
+        return node
+
+    def _lower_parts(
+        self,
+        upper: Upper,
+        parent: Node,
+        fd: int,
+        name: bytes,
+        parts: list[tuple[Layer, Found]],
+    ) -> tuple[list[tuple[Layer, Found]], bytes | None, int]:
+        """The lower parts of an upper directory, *parts* unless it says otherwise.
+
+        With the path of their place, when it is not where the directory is, and with an
+        errno for whoever looks into it when nobody knows what it has to show.
+        """
+        value = upper.redirect(fds.beneath(fd, name))
+        if (parts or value is not None) and upper.is_opaque(fd, name):
+            return [], None, 0
+        if value is None:
+            return parts, None, 0
+        if not upper.follows:
+            return [], None, errno.EPERM
+        try:
+            path = resolve(value, parent.lower_path())
+        except ValueError:
+            return [], None, errno.EINVAL
+        if not value.startswith(b"/") and parent.stack == (upper,):
+            return [], None, 0
+        try:
+            there = self._tree.elsewhere.lower(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return [], None, 0  # the layers are others than they were
+        if there.kind is not Kind.DIRECTORY:
+            return [], None, 0
+        found = [(layer, Found(there.kind, inode_in(there.number, layer))) for layer in there.stack]
+        return found, path, 0
+
+    def _is_same(self, known: Node, kind: Kind, layer: Layer, found: Found | None) -> bool:
+        """Whether a file of the number of *known* is *known*, under another name."""
+        upper = self._tree.upper
+        if known.kind is not kind:
+            return False
+        if known.names and known.layer is upper and layer is upper and found is not None:
+            # Two copies of one lower file, made where there was no index.
+            try:
+                at, name = self._tree.location(known)
+                st = os.stat(name, dir_fd=at, follow_symlinks=False)
+            except OSError:
+                return False  # somebody took it away beneath the mount
+            return st.st_ino == found.ino
+        if known.names or (upper is not None and known.number in upper.index):
+            return True
+        # Removed under all names that were known; one more proves that it lives on.
+        return self._tree.attrs(known).nlink > 0
+
+    def _rise(self, node: Node) -> None:
+        """The body of *node* turned out to be in the upper layer, copied in a past mount."""
+        assert self._tree.upper is not None
+        node.layer = self._tree.upper
+        node.lost = 0
+        node.xattrs = None
+        node.apart = None
+        node.changed()
+        if node.fd >= 0 and not self._tree.elsewhere.is_apart(node):
+            fd = self._tree.upper.open_rw(*self._tree.location(node))
+            os.dup2(fd, node.fd, inheritable=False)
+            os.close(fd)
