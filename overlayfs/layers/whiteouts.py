@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import NamedTuple
 
 from overlayfs.linux import fds, files, xattrs
@@ -227,14 +228,14 @@ class Markers(Whiteouts):
             os.unlink(spot.name, dir_fd=spot.dir_fd)
 
     def cover(self, draft: bytes, spot: Spot, *, directory: bool) -> None:
-        renameat2(self._work.fd, draft, *spot)
+        self._rename(Spot(self._work.fd, draft), spot)
         self._show(spot)
 
     def move(self, old: Spot, new: Spot, *, directory: bool, leave: bool, over: bool) -> None:
         if leave:
             self.hide(old)
         try:
-            renameat2(*old, *new)
+            self._rename(old, new)
         except OSError as exc:
             if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 if leave:
@@ -246,8 +247,19 @@ class Markers(Whiteouts):
         if over:
             self._show(new)
 
-    def _show(self, spot: Spot) -> None:
-        os.unlink(marker_of(spot.name), dir_fd=spot.dir_fd)
+    @staticmethod
+    def _rename(old: Spot, new: Spot) -> None:
+        try:
+            renameat2(*old, *new)
+        except NotADirectoryError:
+            # A directory over a whiteout of another kind, from a mount that made those.
+            renameat2(*old, *new, RENAME_EXCHANGE)
+            os.unlink(old.name, dir_fd=old.dir_fd)
+
+    @staticmethod
+    def _show(spot: Spot) -> None:
+        with suppress(FileNotFoundError):  # another kind has gone by the rename
+            os.unlink(marker_of(spot.name), dir_fd=spot.dir_fd)
 
     def _take_away(self, spot: Spot) -> None:
         draft = self._work.draft()
