@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.support.actions import ACTIONS, Draw, Operation
+from tests.support.actions import ACTIONS, Draw, Known, Operation
 from tests.support.comparison import REMOUNT, SWAP, Comparison, Divergence, Flavour
 from tests.support.pieces import Piece, draw_layers, is_legal, merged
 from tests.support.sequences import Plan, run_plan, run_random, shrunk
@@ -127,7 +127,7 @@ def test_a_difference_in_an_answer_is_seen(tmp_path: Path, action: str) -> None:
     comparison = Comparison(tmp_path, [layer], Flavour.PLAIN)
     try:
         (comparison.plain / "file").unlink()
-        operation = Draw(random.Random(5), [b"file"]).operation(action)
+        operation = Draw(random.Random(5), Known([b"file"])).operation(action)
         with pytest.raises(Divergence, match="ENOENT"):
             comparison.step(Operation(action, (b"file", *operation.arguments[1:])))
     finally:
@@ -161,7 +161,7 @@ def test_merging_layers() -> None:
 
 def test_a_plan_is_made_smaller_and_survives_a_file() -> None:
     layers = tuple(draw_layers(random.Random(7), links=True))
-    draw = Draw(random.Random(7), sorted(merged(layers)))
+    draw = Draw(random.Random(7), Known(sorted(merged(layers))))
     operations = tuple(draw.operation() for _ in range(60))
     needed = next(piece for layer in layers for piece in layer if piece.kind == "file")
     last = draw.operation("unlink")

@@ -5,7 +5,7 @@ them: see ``Draw``.  It returns what a program can see of it; an OSError is an a
 """
 
 # Names are bytes, which pathlib does not know.
-# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH115, PTH116, PTH118, PTH120, PTH211
+# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH115, PTH116, PTH118, PTH120, PTH208, PTH211
 
 import ctypes
 import errno
@@ -15,7 +15,7 @@ import os
 import random
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -66,6 +66,11 @@ class Operation:
         return dict(found).get(parameter)
 
 
+def join(folder: bytes, name: bytes) -> bytes:
+    """The path of *name* in *folder*, which is ``b""`` for the root."""
+    return folder + b"/" + name if folder else name
+
+
 def places(operation: Operation) -> list[bytes | int]:
     """The paths and slots that *operation* is about."""
     parameters = PARAMETERS[operation.action]
@@ -98,10 +103,25 @@ def without(answer: tuple[object, ...], fields: frozenset[str]) -> tuple[object,
     )
 
 
-class Draw:
-    """Arguments, by the names of parameters.  *known* are paths that may well exist."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What there is, so that operations meet something.
 
-    def __init__(self, chance: random.Random, known: list[bytes]) -> None:
+    *gone* was there once; *held* are paths at which files were opened that are still open;
+    *fresh* was not there at first.
+    """
+
+    paths: Sequence[bytes] = ()
+    folders: Sequence[bytes] = ()
+    gone: Sequence[bytes] = ()
+    held: Sequence[bytes] = ()
+    fresh: Sequence[bytes] = ()
+
+
+class Draw:
+    """Arguments, by the names of parameters."""
+
+    def __init__(self, chance: random.Random, known: Known) -> None:
         self._chance = chance
         self._known = known
 
@@ -114,20 +134,30 @@ class Draw:
         return Operation(name, arguments, who)
 
     def path(self) -> bytes:
-        chance = self._chance
-        if self._known and chance.random() < 0.75:
-            return chance.choice(self._known)
+        chance, known = self._chance, self._known
+        draw = chance.random()
+        if known.held and draw < 0.15:
+            return chance.choice(known.held)
+        if known.fresh and draw < 0.3:
+            return chance.choice(known.fresh)
+        if known.paths and draw < 0.8:
+            return chance.choice(known.paths)
         return self.other()
 
     def other(self) -> bytes:
         """A path that is free more often than not."""
-        chance = self._chance
-        folders = [path for path in self._known if chance.random() < 0.3]
-        folder = chance.choice(folders) if folders and chance.random() < 0.7 else b""
-        name = chance.choice((*SHORT_NAMES, b"e"))
+        chance, known = self._chance, self._known
+        if known.gone and chance.random() < 0.3:
+            return chance.choice(known.gone)
+        folder = chance.choice((b"", *known.folders)) if chance.random() < 0.8 else b""
+        names = (*SHORT_NAMES, b"e", b"f")
+        if chance.random() < 0.6:
+            taken = set(known.paths)
+            names = tuple(name for name in names if join(folder, name) not in taken) or names
+        name = chance.choice(names)
         if chance.random() < 0.08:
             name = chance.choice((*ODD_NAMES, b"n" * 256))
-        return folder + b"/" + name if folder else name
+        return join(folder, name)
 
     def slot(self) -> int:
         return self._chance.randrange(4)
@@ -137,7 +167,7 @@ class Draw:
 
     def mode(self) -> int:
         return self._chance.choice(
-            (0o644, 0o600, 0o666, 0o755, 0o777, 0o700, 0, 0o1777, 0o4755, 0o2755, 0o6711)
+            (0o644, 0o600, 0o666, 0o755, 0o777, 0o700, 0, 0o1777, 0o4755, 0o2755, 0o6777)
         )
 
     def umask(self) -> int:
@@ -248,12 +278,14 @@ class Side:
         self.handles: dict[int, int] = {}
         # Handles opened for reading only; they may be on a lower file in the kernel's overlayfs.
         self.readers: set[int] = set()
+        self.paths: dict[int, bytes] = {}
 
     def close(self) -> None:
         """Let go of everything, so that the tree can be unmounted."""
         for fd in (self.root, *self.handles.values()):
             os.close(fd)
         self.handles.clear()
+        self.paths.clear()
 
     def apply(self, operation: Operation) -> tuple[object, ...]:
         """Do *operation*; what it shows, or the name of its errno, and what became of its path."""
@@ -304,20 +336,22 @@ class Side:
         else:
             os.chmod(place, mode, dir_fd=self.root)
 
-    def known(self) -> list[bytes]:
-        """Every path of the tree, in order."""
+    def known(self) -> tuple[list[bytes], list[bytes]]:
+        """Every path of the tree, in order, and those of directories."""
         os.fchdir(self.root)
         try:
-            return sorted(_walk(b""))
+            found = sorted(_walk(b""))
         finally:
             os.chdir("/")
+        return [path for path, _ in found], [path for path, is_folder in found if is_folder]
 
 
-def _walk(folder: bytes) -> Iterator[bytes]:
+def _walk(folder: bytes) -> Iterator[tuple[bytes, bool]]:
     for entry in list(os.scandir(folder or b".")):
-        path = folder + b"/" + entry.name if folder else entry.name
-        yield path
-        if entry.is_dir(follow_symlinks=False):
+        path = join(folder, entry.name)
+        is_folder = entry.is_dir(follow_symlinks=False)
+        yield path, is_folder
+        if is_folder:
             yield from _walk(path)
 
 
@@ -394,13 +428,14 @@ def open_file(side: Side, path: bytes, slot: int, flags: int, mode: int, umask: 
     if before is not None:
         os.close(before)
     side.handles[slot] = fd
+    side.paths[slot] = path
     (side.readers.discard if flags & 3 else side.readers.add)(slot)
     return "opened"
 
 
 def close_file(side: Side, slot: int) -> object:
     os.close(side.handle(slot))
-    del side.handles[slot]
+    del side.handles[slot], side.paths[slot]
     return "closed"
 
 
@@ -599,6 +634,24 @@ def remove_tree(side: Side, path: bytes) -> object:
     return sorted(map(repr, refusals))
 
 
+def make_anew(side: Side, path: bytes, mode: int) -> object:
+    """A directory in the place of another, of which nothing may show."""
+    removed = remove_tree(side, path)
+    with _masked(path, 0):
+        os.mkdir(path, mode)
+    return removed, sorted(os.listdir(path))
+
+
+def replace_directory(side: Side, path: bytes, other: bytes) -> object:
+    """As one that was prepared under another name takes the place of an old one."""
+    with _masked(other, 0):
+        os.mkdir(other)
+    os.symlink(b"inside", other + b"/new")
+    removed = remove_tree(side, path)
+    renameat2(AT_FDCWD, other, AT_FDCWD, path)
+    return removed, sorted(os.listdir(path))
+
+
 def rename(_side: Side, path: bytes, other: bytes, rename_flags: int) -> object:
     before = os.lstat(path).st_ino
     renameat2(AT_FDCWD, path, AT_FDCWD, other, rename_flags)
@@ -776,7 +829,9 @@ _WEIGHTS: dict[Action, int] = {
     link: 4,
     unlink: 4,
     remove_directory: 3,
-    remove_tree: 2,
+    remove_tree: 1,
+    make_anew: 2,
+    replace_directory: 2,
     rename: 8,
     rename_known: 3,
     listing: 3,

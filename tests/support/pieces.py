@@ -177,7 +177,7 @@ class _Drawing:
     def _file(self, path: bytes) -> Piece:
         chance = self._chance
         size = chance.choice((0, 1, 5, 5000, 5000, 100_000))
-        mode = chance.choice((0o644, 0o600, 0o755, 0o666, 0o444, 0o4755, 0o6711))
+        mode = chance.choice((0o644, 0o600, 0o755, 0o666, 0o444, 0o4777, 0o6711))
         hole = chance.choice((0, 0, 0, 70_000))
         return Piece(path, "file", mode=mode, size=size, hole=hole)
 
