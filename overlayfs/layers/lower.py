@@ -24,8 +24,6 @@ from overlayfs.union.names import (
 # Groups of paths, each the hard links of one file.
 Links = Callable[[], Iterable[tuple[bytes, ...]]]
 
-# O_NOATIME is refused with EPERM for files of other owners, so it is not used: layers lie
-# on file systems with relatime at least, and nothing here depends on it.
 # O_NONBLOCK: a fifo that somebody put in the place of a file must not be waited for.
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -63,7 +61,9 @@ class Layer:
         self.markers = markers
         self._ids_shown = ids
         self.number = number
-        self.root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.root = fds.quietly(
+            lambda flags: os.open(path, flags), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )
         self.device = os.fstat(self.root).st_dev
         self._overrides: tuple[bytes, ...] = (fmt.override,) if fmt.override else ()
         if fmt is Format.USER and xattrs.get(self.root, OLD_OVERRIDE_STAT) is not None:
@@ -78,7 +78,9 @@ class Layer:
 
     def open_dir(self, path: bytes) -> int:
         """A descriptor of the directory *path*, relative to the root, b"" for the root."""
-        return fds.open_beneath(self.root, path, os.O_RDONLY | os.O_DIRECTORY)
+        return fds.quietly(
+            lambda flags: fds.open_beneath(self.root, path, flags), os.O_RDONLY | os.O_DIRECTORY
+        )
 
     def aliases(self, path: bytes) -> tuple[bytes, ...]:
         """All paths of the file *path* in this layer, as far as they are known."""
@@ -245,7 +247,7 @@ class Layer:
 
     def open_file(self, dir_fd: int, name: bytes) -> int:
         """A descriptor for reading the body of the file *name*."""
-        return os.open(name, _READ, dir_fd=dir_fd)
+        return fds.quietly(lambda flags: os.open(name, flags, dir_fd=dir_fd), _READ)
 
     def xattrs(self, place: xattrs.Place) -> dict[bytes, bytes]:
         """The guest's extended attributes of the file at *place* (see ``fds.beneath``)."""

@@ -36,6 +36,21 @@ def test_mounts_that_share_their_lower_layers(stack: Stack) -> None:
     assert names(stack.lower / "dir") == ["file", "sub"]
 
 
+def test_reading_leaves_the_times_of_lower_files(stack: Stack) -> None:
+    """As with the kernel's overlayfs; relatime would move times that are before the last change."""
+    write(stack.lower / "dir/read", "lower")
+    write(stack.lower / "dir/copied", "lower")
+    below = [stack.lower / "dir/read", stack.lower / "dir/copied", stack.lower / "dir", stack.lower]
+    for path in below:
+        os.utime(path, (1000, 2000))
+    with stack.mounted() as mnt:
+        assert names(mnt) == ["dir"]
+        assert names(mnt / "dir") == ["copied", "read"]
+        assert (mnt / "dir/read").read_text() == "lower"
+        (mnt / "dir/copied").open("a").close()
+    assert [path.stat().st_atime for path in below] == [1000] * 4
+
+
 def test_a_thousand_layers(tmp_path: Path, needs_root: None, needs_fuse: None) -> None:
     """The kernel's overlayfs takes 500, and mount(2) one page of their names."""
     made = Stack.make(tmp_path / "s")
