@@ -17,11 +17,7 @@ from pathlib import Path
 import overlayfs.fuse.session  # noqa: F401  (imported before the fork, not in each one)
 from overlayfs.cli import mountprogram
 from overlayfs.linux.mounts import unmount
-from tests.support.union import Stack, await_mount
-
-# What libfuse says when the kernel, unmounting, does not wait for the answer that a file was
-# closed (fuse_dev_do_read(), ECONNABORTED).
-_CUT_OFF = "fuse: reading device: Software caused connection abort\n"
+from tests.support.union import HUNG_UP, Stack, await_mount
 
 
 @contextmanager
@@ -41,7 +37,7 @@ def served(stack: Stack, *options: str) -> Iterator[Path]:
         ended = True
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         said = log.read_text()
-        said = said.replace(_CUT_OFF, "")
+        said = said.replace(HUNG_UP, "")
         assert (status, said) == (0, ""), f"the server ended with {status}\n{said}"
     finally:
         if not ended:

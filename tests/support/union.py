@@ -22,7 +22,7 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-_HUNG_UP = "fuse: reading device: Software caused connection abort\n"
+HUNG_UP = "fuse: reading device: Software caused connection abort\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Daemon:
         The kernel answers so when the mount goes while requests that nobody waits for are
         still queued (fuse_dev_do_read()); libfuse prints it, and everything is in order.
         """
-        return self.log.read_text().replace(_HUNG_UP, "")
+        return self.log.read_text().replace(HUNG_UP, "")
 
     def descriptors(self) -> int:
         """How many files it has open."""
