@@ -85,7 +85,11 @@ class Upper(Layer):
         bare(self.work)
         self.index = Index(self._workdir.index)
         self._drafts = Work(self.work)
-        self.whiteouts = fitting(self._drafts, fmt, policy.whiteouts)
+        try:
+            self.whiteouts = fitting(self._drafts, fmt, policy.whiteouts)
+        except OSError as exc:
+            reason = f"no {policy.whiteouts} whiteouts on its file system: {exc.strerror}"
+            raise MountFailed(f"{path}: {reason}") from exc
         self.markers = markers or isinstance(self.whiteouts, Markers)
         self._ids = (os.geteuid(), os.getegid())
         attributes = not isinstance(self.whiteouts, Markers)

@@ -63,6 +63,10 @@ class Whiteouts(ABC):
         self._format = fmt
 
     @abstractmethod
+    def try_out(self) -> None:
+        """Make one in the work directory and remove it; OSError when it cannot be done here."""
+
+    @abstractmethod
     def hide(self, spot: Spot) -> None:
         """Hide what lower layers have at *spot*, where the upper layer has nothing."""
 
@@ -98,7 +102,6 @@ class _Entries(Whiteouts):
         """Let the directory *dir_fd* hold whiteouts."""
 
     def try_out(self) -> None:
-        """Make one and remove it; OSError when that cannot be done here."""
         draft = self._work.draft()
         try:
             self._make(draft)
@@ -196,7 +199,21 @@ class Attributes(_Entries):
 
     def _make(self, name: bytes) -> None:
         _touch(self._work.fd, name)
-        xattrs.put(fds.beneath(self._work.fd, name), self._format.prefix + b"whiteout", b"y")
+        xattrs.put(fds.beneath(self._work.fd, name), self._mark, b"y")
+
+    def try_out(self) -> None:
+        draft = self._work.draft()
+        try:
+            self._make(draft)
+            if xattrs.get(fds.beneath(self._work.fd, draft), self._mark) is None:
+                # fuse-overlayfs takes those of other unions, and keeps them to itself.
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        finally:
+            files.unlink_if_there(self._work.fd, draft)
+
+    @property
+    def _mark(self) -> bytes:
+        return self._format.prefix + b"whiteout"
 
     def _prepare(self, dir_fd: int) -> None:
         place = fds.itself(dir_fd) + b"/."
@@ -208,6 +225,11 @@ class Markers(Whiteouts):
     """``.wh.NAME``: hides NAME in lower layers, never a NAME of the same directory."""
 
     needs_empty = False
+
+    def try_out(self) -> None:
+        spot = Spot(self._work.fd, self._work.draft())
+        self.hide(spot)
+        self._show(spot)
 
     def hide(self, spot: Spot) -> None:
         _touch(spot.dir_fd, marker_of(spot.name))
@@ -272,8 +294,6 @@ def fitting(work: Work, fmt: Format, wanted: WhiteoutKind) -> Whiteouts:
 
     Raises OSError when it cannot do what is wanted.
     """
-    if wanted is WhiteoutKind.MARKER:
-        return Markers(work, fmt)
     for name, kind in _KINDS.items():
         found = kind(work, fmt)
         if wanted not in (name, WhiteoutKind.AUTO):
@@ -281,16 +301,17 @@ def fitting(work: Work, fmt: Format, wanted: WhiteoutKind) -> Whiteouts:
         try:
             found.try_out()
         except OSError as exc:
-            if wanted is not WhiteoutKind.AUTO or exc.errno not in _CANNOT:
+            if name in (wanted, WhiteoutKind.MARKER) or exc.errno not in _CANNOT:
                 raise
         else:
             return found
-    return Markers(work, fmt)
+    raise AssertionError(wanted)
 
 
-_KINDS: dict[WhiteoutKind, type[_Entries]] = {
+_KINDS: dict[WhiteoutKind, type[Whiteouts]] = {
     WhiteoutKind.DEVICE: Devices,
     WhiteoutKind.ATTRIBUTE: Attributes,
+    WhiteoutKind.MARKER: Markers,
 }
 _CANNOT = {
     errno.EPERM,
@@ -299,6 +320,7 @@ _CANNOT = {
     errno.EINVAL,
     errno.ENOSYS,
     errno.ENODEV,
+    errno.ENOENT,  # fuse-overlayfs says so of a device 0:0
 }
 
 

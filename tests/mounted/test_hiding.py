@@ -337,7 +337,27 @@ def test_a_kind_that_the_disk_cannot_do_is_refused(
     tmp_path: Path, needs_fuse: None, needs_root: None
 ) -> None:
     with stacked(tmp_path, "ours without attributes") as stack:
-        for kind, reason in (("device", "Operation not permitted"), ("xattr", "not supported")):
+        for kind, reason in (("device", "not permitted"), ("xattr", "not supported")):
             with pytest.raises(AssertionError, match=reason) as said:
                 Stack(stack.base, stack.lowers, (f"whiteouts={kind}",)).start()
             assert "not mounted: 32" in str(said.value)
+            assert f"{stack.upper}: no {kind} whiteouts on its file system" in str(said.value)
+
+
+def test_a_disk_that_can_do_no_kind_is_refused(
+    tmp_path: Path, needs_fuse: None, needs_root: None
+) -> None:
+    """That of fuse-overlayfs: it keeps devices 0:0, attributes and markers for itself."""
+    outer = Stack.make(tmp_path / "outer")
+    options = f"lowerdir={outer.lower},upperdir={outer.upper},workdir={outer.work}"
+    run("fuse-overlayfs", "-o", options, outer.mountpoint)
+    try:
+        stack = Stack.make(outer.mountpoint / "stack")
+        for words in ((), ("userxattr",), ("xattr_permissions=2",)):
+            with pytest.raises(AssertionError, match="no auto whiteouts on its file system"):
+                stack.start(*words)
+        write(stack.lower / "file", "text")
+        with stack.mounted(read_only=True) as mnt:
+            assert (mnt / "file").read_text() == "text"
+    finally:
+        run("umount", outer.mountpoint)
