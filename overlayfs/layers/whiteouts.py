@@ -263,7 +263,10 @@ class Markers(Whiteouts):
                 if leave:
                     self._show(old)
                 raise
-            # An empty directory may hold markers.  A crash now loses just that directory.
+            # An empty directory may hold markers.  A crash now loses just that directory,
+            # and what it hid in lower layers stays hidden.
+            self.hide(new)
+            over = True
             self._take_away(new)
             renameat2(*old, *new)
         if over:
