@@ -270,10 +270,7 @@ class CopyUp:
         The draft goes when an exception comes.
         """
         upper = self.upper()
-        if node.fd >= 0:
-            source = os.dup(node.fd)
-        else:
-            source = node.layer.open_file(*self._tree.location(node))
+        source = os.dup(node.fd) if node.fd >= 0 else self._tree.open_body(node)
         draft = upper.draft()
         with ExitStack() as stack:
             stack.callback(os.close, source)
@@ -343,6 +340,8 @@ class CopyUp:
         if body >= 0 and node.fd >= 0 and not apart:
             # The handles, and a thread amid a read, keep the number; the file is another.
             os.dup2(body, node.fd, inheritable=False)
+        if body >= 0 and node.ghost >= 0:
+            os.dup2(body, node.ghost, inheritable=False)
         node.layer = upper
         node.apart = apart
         node.lost = 0

@@ -71,7 +71,7 @@ class Files:
         tree = self._tree
         upper = tree.upper
         if upper is None or node.layer is not upper:
-            return node.layer.open_file(*tree.location(node))
+            return tree.open_body(node)
         if node.apart is not False and tree.elsewhere.is_apart(node):
             return tree.elsewhere.open_data(node)
         try:
@@ -80,7 +80,7 @@ class Files:
             if exc.errno not in (errno.EROFS, errno.EACCES):
                 raise
         # It can still be read; who wants to write asks again, and is told.
-        return node.layer.open_file(*tree.location(node))
+        return tree.open_body(node)
 
     def _let_write(self, node: Node) -> None:
         """Let the descriptor of all handles be one for writing."""
@@ -97,7 +97,10 @@ class Files:
             return
         if not node.names and node.attrs is None:
             self._tree.attrs(node)  # the kernel may ask for those of an unlinked file yet
-        os.close(node.fd)
+        if not node.names and node.lookups and node.ghost < 0 and node.apart is False:
+            node.ghost = node.fd  # somebody may have it open by O_PATH yet
+        else:
+            os.close(node.fd)
         node.fd = -1
         if not node.names:
             self._tree.collect(node)
@@ -153,7 +156,8 @@ class Files:
         """Bring the names in *node* to the disk."""
         upper = self._tree.upper
         if upper is not None and node.layer is upper:
-            fd = os.dup(self._tree.fd(node, upper))
+            removed = not node.names and node.ghost >= 0
+            fd = os.dup(node.ghost if removed else self._tree.fd(node, upper))
             try:
                 await trio.to_thread.run_sync(os.fsync, fd, limiter=self._threads)
             finally:

@@ -205,6 +205,7 @@ class Loading:
         """The body of *node* turned out to be in the upper layer, copied in a past mount."""
         assert self._tree.upper is not None
         node.layer = self._tree.upper
+        node.lay()
         node.lost = 0
         node.xattrs = None
         node.apart = None

@@ -1,5 +1,6 @@
 """A file of the live tree, and what is known of it."""
 
+import os
 from typing import NamedTuple
 
 from overlayfs.layers.lower import Layer
@@ -112,6 +113,12 @@ class Node:
             parts.append(name)
             node = parent
         return b"/".join(reversed(parts))
+
+    def lay(self) -> None:
+        """Close what keeps the node reachable without a name."""
+        if self.ghost >= 0:
+            os.close(self.ghost)
+            self.ghost = -1
 
     def changed(self) -> None:
         """Ask the disk for the attributes the next time."""

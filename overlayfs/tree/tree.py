@@ -23,6 +23,7 @@ from overlayfs.union.merge import Found
 
 # What can be opened without an effect on others.
 _OPENED = (Kind.FILE, Kind.DIRECTORY, Kind.FIFO)
+_OPENED_BELOW = (Kind.FILE,)
 
 
 class Tree:
@@ -64,7 +65,7 @@ class Tree:
             if node.fd >= 0:
                 os.close(node.fd)
                 node.fd = -1
-            _lay(node)
+            node.lay()
         self.elsewhere.close()
 
     # -- finding -----------------------------------------------------------------------
@@ -131,8 +132,7 @@ class Tree:
         if (
             len(node.names) == 1
             and node.lookups
-            and node.layer is self.upper
-            and node.kind in _OPENED
+            and node.kind in (_OPENED if node.layer is self.upper else _OPENED_BELOW)
             and (node.fd < 0 or node.apart is not False)
             and node.ghost < 0
         ):
@@ -144,9 +144,16 @@ class Tree:
             try:
                 node.ghost = os.open(name, flags, dir_fd=at)
             except OSError as exc:
-                # Too many are open: removing is worth more than what may be asked later.
-                if exc.errno not in (errno.EMFILE, errno.ENFILE):
+                # Too many are open, or a lower file cannot be read: removing is worth more
+                # than what may be asked later.
+                if exc.errno not in (errno.EMFILE, errno.ENFILE) and node.layer is self.upper:
                     raise
+
+    def open_body(self, node: Node) -> int:
+        """A descriptor for reading the file *node* in its layer, without a name, too."""
+        if node.names or node.ghost < 0:
+            return node.layer.open_file(*self.location(node))
+        return os.open(fds.itself(node.ghost), os.O_RDONLY | os.O_CLOEXEC)
 
     def attrs(self, node: Node) -> Attrs:
         """What stat says of *node*."""
@@ -251,7 +258,7 @@ class Tree:
             node.changed()
         elif not node.opens:
             self.nodes.pop(node.ino, None)
-            _lay(node)
+            node.lay()
 
     def fold(self, node: Node) -> None:
         """Drop the listing of *node*; the layers have it."""
@@ -262,15 +269,8 @@ class Tree:
             if not child.names and not child.opens and not child.lookups:
                 self.descriptors.drop(child)
                 self.nodes.pop(child.ino, None)
-                _lay(child)
+                child.lay()
         node.directory = None
-
-
-def _lay(node: Node) -> None:
-    """Close what keeps *node* reachable without a name."""
-    if node.ghost >= 0:
-        os.close(node.ghost)
-        node.ghost = -1
 
 
 def _no_upper(node: Node, name: Name) -> None:
