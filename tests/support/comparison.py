@@ -22,6 +22,8 @@ exceptions are these and no others:
 * The kernel's alone answers EXDEV where a file whose data was left below is linked or moved and
   the path of that data takes more than 256 bytes: ours copies the data then.  The kernel is not
   asked any more.
+* Where a directory cannot be moved for two reasons, the length of its path and what is in the
+  way, ours tells the first (EXDEV) and the kernel the second (ENOTEMPTY).
 * Ours alone keeps the sgid bit of a file that its group may not execute when somebody else
   writes to it: FUSE does not ask for that, nor say who writes.  The bit is taken by hand then.
 * The number of links of a directory is not compared: overlayfs and ours say 1, not counted.
@@ -206,6 +208,8 @@ class Comparison:
                 self._flavour is Flavour.MOVES and kernel[0] == "EXDEV" != ours[0]
             ):
                 self._judges = ["plain"]
+            elif (kernel[0], ours[0]) == ("ENOTEMPTY", "EXDEV") and self._flavour is Flavour.MOVES:
+                return
             elif kernel[0] == "EEXIST" and self._is_on_lost_file(operation, ours):
                 self._close_everywhere(operation)
                 return
