@@ -5,7 +5,9 @@ all handles of a file share its body.
 """
 
 import errno
-from collections.abc import Callable, Sequence
+import os
+import stat
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -116,7 +118,23 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         node = self._node(inode)
         await self._fs.attributes.change(node, self._convert.change(attr, fields))
+        if fields.update_size and ctx.uid:
+            await self._drop_sgid(node, ctx)
         return self._entry(node)
+
+    async def _drop_sgid(self, node: Node, ctx: RequestContext) -> None:
+        """Take the sgid bit of a file that *ctx*, not of its group, truncated.
+
+        The kernel asks for it where the group may execute the file, and leaves the other
+        case, setattr_should_drop_sgid(), to nobody.
+        """
+        mode = self._fs.tree.attrs(node).mode
+        if mode & (stat.S_ISGID | stat.S_IXGRP) == stat.S_ISGID:
+            await self._fs.attributes.keep_sgid_for(node, self._groups(ctx))
+
+    def _groups(self, ctx: RequestContext) -> Collection[int]:
+        """The groups of whoever asks, as the layers have them."""
+        return self._convert.groups({ctx.gid, *pyfuse3.get_sup_groups(ctx.pid)})
 
     @replies
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
@@ -173,7 +191,10 @@ class Operations(pyfuse3.Operations):
 
     @replies
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        await self._fs.files.open(self._node(inode), flags, self._convert.caller(ctx))
+        node = self._node(inode)
+        await self._fs.files.open(node, flags, self._convert.caller(ctx))
+        if flags & os.O_TRUNC and ctx.uid:
+            await self._drop_sgid(node, ctx)
         return FileInfo(fh=FileHandleT(inode), keep_cache=True)
 
     @replies
@@ -267,8 +288,7 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         kept = self._convert.xattr_kept(name, value)
         if name == acl.ACCESS and ctx.uid:
-            groups = self._convert.groups({ctx.gid, *pyfuse3.get_sup_groups(ctx.pid)})
-            await self._fs.attributes.keep_sgid_for(node, groups)
+            await self._fs.attributes.keep_sgid_for(node, self._groups(ctx))
         await self._fs.attributes.set_xattr(node, name, kept)
 
     @replies

@@ -210,3 +210,20 @@ def test_devices_work(stack: Stack) -> None:
             assert file.read(4) == bytes(4)
     with stack.mounted("nodev") as mnt, refused(errno.EACCES):
         (mnt / "zero").open("rb")
+
+
+@pytest.mark.parametrize("how", ["os.truncate(sys.argv[1], 1)", "os.open(sys.argv[1], 0o1001)"])
+@pytest.mark.parametrize("mode", [0o2666, 0o2676, 0o6666, 0o6777])
+@pytest.mark.parametrize("groups", [(), (3000,)])
+def test_a_truncation_by_another_user_takes_bits_as_on_a_disk(
+    open_stack: Stack, groups: tuple[int, ...], mode: int, how: str
+) -> None:
+    disk = open_stack.base / "disk"
+    for path in (disk, open_stack.lower / "file"):
+        write(path, "text")
+        os.chown(path, 0, 3000)
+        path.chmod(mode)
+    with open_stack.mounted() as mnt:
+        for path in (disk, mnt / "file"):
+            assert as_someone(how, path, groups=groups) == ""
+        assert oct((mnt / "file").stat().st_mode) == oct(disk.stat().st_mode)
