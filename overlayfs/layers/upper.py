@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -326,9 +327,13 @@ class Upper(Layer):
         xattrs.put(fd, self.format.prefix + b"metacopy", b"")
 
     def end_metacopy(self, fd: int) -> None:
-        """Note that the file *fd* has its data: from now on it counts."""
+        """Note that the file *fd* has its data: from now on it counts.
+
+        Raises OSError only where it does not count yet.
+        """
         xattrs.remove(fd, self.format.prefix + b"metacopy")
-        if xattrs.get(fd, self.format.prefix + b"redirect") is not None:
+        # A path without the mark means nothing, so it may stay if it must.
+        with suppress(OSError):
             xattrs.remove(fd, self.format.prefix + b"redirect")
 
     # -- changes -----------------------------------------------------------------------
