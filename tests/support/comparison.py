@@ -273,7 +273,9 @@ def _numbers(root: Path) -> dict[str, int]:
     Such a one has a symbolic link or device whose inode on the disk was that of a removed one
     which the kernel still knew (``Tree.add``).
     """
-    found = {str(path.relative_to(root)): path.lstat().st_ino for path in root.rglob("*")}
+    # Not rglob(), which follows symbolic links before Python 3.11.4: some have no end.
+    paths = [Path(top, name) for top, *names in os.walk(root) for each in names for name in each]
+    found = {str(path.relative_to(root)): path.lstat().st_ino for path in paths}
     return {path: number for path, number in found.items() if number >> 48 != 0x7FFE}
 
 
