@@ -7,7 +7,7 @@ the next character from being a comma or a colon, and goes.
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from overlayfs.errors import OverlayError
@@ -18,6 +18,9 @@ from overlayfs.union.presentation import AS_IT_IS, Presentation
 from overlayfs.union.redirects import Redirects
 
 _HINT = "see pyoverlayfs -h"
+
+
+SUBTYPE = "pyoverlayfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Wanted:
     asked_read_only: bool = False
     allow_other: bool | None = None
     fsname: str | None = None
-    subtype: str = "pyoverlayfs"
+    subtype: str = SUBTYPE
     to_kernel: tuple[str, ...] = ()
 
 
@@ -210,7 +213,8 @@ class _Options:
         lowers = self._lowers()
         volatile, strict = self._waiting()
         redirects, metacopy = self._redirects()
-        found = Wanted(
+        fsname, subtype = (plain(given.get(name, "")) for name in ("fsname", "subtype"))
+        return Wanted(
             lowers=lowers,
             upper=Path(plain(upper)) if upper else None,
             work=Path(plain(work)) if work and not read_only else None,
@@ -228,10 +232,10 @@ class _Options:
             remount="remount" in flags,
             asked_read_only="ro" in flags,
             allow_other=True if "allow_other" in flags else None,
+            fsname=fsname or None,
+            subtype=subtype or SUBTYPE,
             to_kernel=tuple(self._to_kernel),
         )
-        names = {key: plain(given[key]) for key in ("fsname", "subtype") if given.get(key)}
-        return replace(found, **names) if names else found  # type: ignore[arg-type]
 
     def _lowers(self) -> tuple[Path, ...]:
         text = self._given.get("lowerdir")

@@ -1,6 +1,5 @@
 """The work directory beside an upper directory: drafts, the index, locks, the volatile mark."""
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -112,9 +111,10 @@ def _check(incompat: Path, upper: int, *, force: bool) -> None:
 
 
 def _was_this_boot(feature: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return (feature / "dirty").read_text() == this_boot()
-    return False
+    try:
+        return (feature / "dirty").read_bytes() == this_boot().encode()
+    except (FileNotFoundError, NotADirectoryError):
+        return False  # not our way of saying it
 
 
 def _empty(inner: Path) -> None:
