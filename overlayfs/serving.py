@@ -86,7 +86,10 @@ class Stack:
         ids = self.presentation.ids
         # Where the mount maps, the layer shows what others get to see already.
         mapped = ids if not ids.plain and mounts.is_idmapped(path) else None
-        return Layer(path, fmt, number, self.links(path), markers=markers, ids=mapped)
+        # A layer of an image could name any path of another one.
+        follows = self.foreign and not markers and self.policy.redirects.in_lowers
+        links = self.links(path)
+        return Layer(path, fmt, number, links, markers=markers, ids=mapped, follows=follows)
 
     def _writing(self, path: Path) -> Writing:
         found = recognise(path, self.format)

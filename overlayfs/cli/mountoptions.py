@@ -373,7 +373,7 @@ _FSYNC = {"auto", "strict", "volatile", "0", "1"}
 _REDIRECTS = {
     "on": Redirects.MAKE,
     "follow": Redirects.FOLLOW,
-    "off": Redirects.FOLLOW,  # as the kernel's redirect_always_follow has it
+    "off": Redirects.OFF,
     "nofollow": Redirects.IGNORE,
 }
 

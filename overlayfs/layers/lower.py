@@ -44,6 +44,7 @@ class Layer:
         *,
         markers: bool = False,
         ids: Ids | None = None,
+        follows: bool = False,
     ) -> None:
         """Open *path*.
 
@@ -52,9 +53,11 @@ class Layer:
         when the first such file is to change.  With *markers* the layer is as it came out
         of a tar: ``.wh.NAME`` hides NAME (image-spec, layer.md, "Whiteouts"), besides
         what hides it in the format *fmt*.  *ids* is for a layer that lies on an idmapped
-        mount: it has the ids as they are shown already.
+        mount: it has the ids as they are shown already.  *follows* says whether it
+        may tell that parts or data of its files are elsewhere.
         """
         self.path = path
+        self.follows = follows
         self._links = links
         self._groups: dict[bytes, tuple[bytes, ...]] | None = None
         self.format = fmt
@@ -167,11 +170,12 @@ class Layer:
         return self.markers and os.path.lexists(place + b"/" + OPAQUE_MARKER)
 
     def redirect(self, place: xattrs.Place) -> bytes | None:
-        """Where the file at *place* says that its lower parts are, if it does.
-
-        What the upper layer says counts, and nothing else.
-        """
+        """Where the file at *place* says that its lower parts are, if it does."""
         return xattrs.get(place, self.format.prefix + b"redirect")
+
+    def is_metacopy(self, place: xattrs.Place) -> bool:
+        """Whether the file at *place* says that its data is in a layer beneath."""
+        return xattrs.get(place, self.format.prefix + b"metacopy") is not None
 
     def _opacity(self, place: xattrs.Place) -> bytes | None:
         found = xattrs.get(place, self.format.opaque)

@@ -71,7 +71,8 @@ class Upper(Layer):
         Raises MountFailed when another mount has one of them, or when they are on
         different file systems, and what ``WorkDirectory`` refuses.
         """
-        super().__init__(path, fmt, number, markers=markers)
+        follows = policy.redirects is not Redirects.IGNORE
+        super().__init__(path, fmt, number, markers=markers, follows=follows)
         try:
             self._workdir = WorkDirectory(
                 work, self.root, path, volatile=policy.volatile, force=policy.force
@@ -94,10 +95,9 @@ class Upper(Layer):
         self.markers = markers or isinstance(self.whiteouts, Markers)
         self._ids = (os.geteuid(), os.getegid())
         attributes = not isinstance(self.whiteouts, Markers)
-        # Whether directories with lower parts can be renamed, whether those of others that
-        # were can be read, and whether changes of attributes leave data where it is.
+        # Whether directories with lower parts can be renamed, and whether changes of
+        # attributes leave data where it is.
         self.redirects = policy.redirects is Redirects.MAKE and attributes
-        self.follows = policy.redirects is not Redirects.IGNORE
         self.leaves_data = policy.metacopy and attributes
         # Attributes of the file itself can say whose a symbolic link is.
         self._has_symlinks = fmt is not Format.USER
@@ -317,10 +317,6 @@ class Upper(Layer):
                 raise
             # ext4 says ENOSPC of one block that is full; who is told EXDEV copies.
             raise OSError(errno.EXDEV, "no room for a redirect", value) from exc
-
-    def is_metacopy(self, place: xattrs.Place) -> bool:
-        """Whether the data of the file at *place* is in a lower layer."""
-        return xattrs.get(place, self.format.prefix + b"metacopy") is not None
 
     def set_metacopy(self, fd: int) -> None:
         """Note that the data of the new file *fd* is in a lower layer."""

@@ -270,7 +270,11 @@ class CopyUp:
         The draft goes when an exception comes.
         """
         upper = self.upper()
-        source = os.dup(node.fd) if node.fd >= 0 else self._tree.open_body(node)
+        tree = self._tree
+        if node.apart is not False and tree.elsewhere.is_apart(node):
+            source = tree.elsewhere.open_data(node)
+        else:
+            source = os.dup(node.fd) if node.fd >= 0 else tree.open_body(node)
         draft = upper.draft()
         with ExitStack() as stack:
             stack.callback(os.close, source)

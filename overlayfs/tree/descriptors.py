@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from overlayfs.layers.lower import Layer
 from overlayfs.tree.node import Node
-from overlayfs.tree.numbers import ROOT, UPPER_NUMBER
+from overlayfs.tree.numbers import ROOT
 
 
 class DirectoryDescriptors:
@@ -25,8 +25,7 @@ class DirectoryDescriptors:
         key = (node.ino, layer.number)
         fd = self._open.get(key)
         if fd is None:
-            path = node.path() if layer.number == UPPER_NUMBER else node.lower_path()
-            fd = layer.open_dir(path)
+            fd = layer.open_dir(node.path_beneath(layer.number + 1))
             self._open[key] = fd
             if len(self._open) > self._limit:
                 os.close(self._open.popitem(last=False)[1])

@@ -1,6 +1,6 @@
 """Lower parts that are not where their file is: redirects, and data without a copy.
 
-They are looked up in a tree of the lower layers alone, where the same rules hold.
+They are looked up in a tree of the layers beneath alone, where the same rules hold.
 """
 
 import errno
@@ -19,42 +19,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# So many files of the lower layers alone are kept in mind at most, some 500 bytes each.
+# So many files of some layers alone are kept in mind at most, some 500 bytes each.
 _ENOUGH = 20_000
 
 
 class Elsewhere:
-    """Finds in the lower layers of *tree* what its upper layer points to."""
+    """Finds in the lower layers of *tree* what a layer above them points to."""
 
     def __init__(self, tree: "Tree") -> None:
         self._tree = tree
-        self._lower: Tree | None = None
+        # By the number beneath which their layers are.
+        self._trees: dict[int, Tree] = {}
 
     def close(self) -> None:
         """Close what was opened for looking."""
-        if self._lower is not None:
-            self._lower.close()
+        for tree in self._trees.values():
+            tree.close()
 
-    def lower(self, path: bytes) -> Node:
-        """What the lower layers alone have at *path*; FileNotFoundError if nothing."""
+    def find(self, path: bytes, number: int) -> tuple["Tree", Node]:
+        """What the layers numbered below *number* have at *path*, and the tree of these.
+
+        FileNotFoundError or NotADirectoryError if there is nothing.
+        """
         names = path.split(b"/")
-        known = self._lower
+        known = self._trees.get(number)
         if known is not None and len(known.nodes) > _ENOUGH and not _has_read(known, names):
             known.close()
             known = None
         if known is None:
-            known = self._lower = type(self._tree)(self._tree.layers, None, descriptors=64)
+            layers = [layer for layer in self._tree.layers if layer.number < number]
+            if not layers:
+                raise FileNotFoundError(errno.ENOENT, "no layer beneath", path)
+            known = self._trees[number] = type(self._tree)(layers, None, descriptors=64)
         node = known.root
         for name in names:
             node = known.child(node, name)
-        return node
+        return known, node
 
     def is_apart(self, node: Node) -> bool:
-        """Whether *node*, a file of the upper layer, has its data in a lower one."""
+        """Whether the file *node* has its data in a layer beneath."""
         if node.apart is None:
-            upper = self._tree.upper
-            assert upper is not None
-            node.apart = upper.is_metacopy(self._tree.place(node))
+            node.apart = node.layer.is_metacopy(self._tree.place(node))
         return node.apart
 
     def open_data(self, node: Node) -> int:
@@ -71,25 +76,25 @@ class Elsewhere:
             raise OSError(errno.EIO, "the data is not there") from exc
 
     def data_path(self, node: Node) -> bytes:
-        """Where lower layers have the data of *node*, which is apart, from their root.
+        """Where the layers beneath have the data of *node*, which is apart, from their root.
 
         OSError EIO when it says no such place, EPERM when what it says does not count.
         """
-        upper = self._tree.upper
-        assert upper is not None
+        layer = node.layer
         if not node.names:
             if node.redirect is None:
                 raise OSError(errno.EIO, "there was no data when it was removed")
             return node.redirect
-        found = upper.redirect(self._tree.place(node))
-        if found is not None and not upper.follows:
+        found = layer.redirect(self._tree.place(node))
+        if found is not None and not layer.follows:
             raise OSError(errno.EPERM, "a redirect, with redirect_dir=nofollow", found)
         parent = node.names[0].parent
-        if not (found and found.startswith(b"/")) and parent.stack == (upper,):
+        if not (found and found.startswith(b"/")) and parent.stack[-1] is layer:
             raise OSError(errno.EIO, "a place in a directory without lower parts", found)
+        above = parent.path_beneath(layer.number)
         try:
             # Without a path the data lies where the file is.
-            return file_path(node) if found is None else resolve(found, parent.lower_path())
+            return join(above, node.names[0].name) if found is None else resolve(found, above)
         except ValueError as exc:
             raise OSError(errno.EIO, str(exc), found) from exc
 
@@ -97,13 +102,14 @@ class Elsewhere:
         """The layer, and the place in it, of the data of *node*, which is apart."""
         path = self.data_path(node)
         try:
-            source = self.lower(path)
+            tree, source = self.find(path, node.layer.number)
         except (FileNotFoundError, NotADirectoryError) as exc:
             raise OSError(errno.EIO, "the data is not there", path) from exc
         if source.kind is not Kind.FILE:
             raise OSError(errno.EIO, "the data is no file", path)
-        assert self._lower is not None
-        return source.layer, self._lower.location(source)
+        if source.apart is not False and tree.elsewhere.is_apart(source):
+            return tree.elsewhere._data(source)
+        return source.layer, tree.location(source)
 
     def blocks(self, node: Node) -> int:
         """How many blocks the data of *node*, which is apart, takes where it is."""

@@ -70,10 +70,10 @@ class Files:
     def _body(self, node: Node) -> int:
         tree = self._tree
         upper = tree.upper
-        if upper is None or node.layer is not upper:
-            return tree.open_body(node)
         if node.apart is not False and tree.elsewhere.is_apart(node):
             return tree.elsewhere.open_data(node)
+        if upper is None or node.layer is not upper:
+            return tree.open_body(node)
         try:
             return upper.open_rw_at(tree.place(node))
         except OSError as exc:

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from overlayfs.layers.lower import Layer
-from overlayfs.layers.upper import Upper
 from overlayfs.linux import fds
 from overlayfs.tree.node import Directory, Name, Node
 from overlayfs.tree.numbers import inode_in
 from overlayfs.union.attrs import Kind
 from overlayfs.union.merge import Found, Merged, cover, merge
-from overlayfs.union.redirects import resolve
+from overlayfs.union.redirects import Turn, resolve
 
 if TYPE_CHECKING:
     from overlayfs.tree.tree import Tree
+
+Part = tuple[Layer, Found]
 
 
 class Loading:
@@ -23,6 +24,7 @@ class Loading:
 
     def __init__(self, tree: "Tree") -> None:
         self._tree = tree
+        self._follows = any(layer.follows for layer in tree.layers)
 
     def load(self, node: Node) -> None:
         """Read the listing of the directory *node*, and make nodes of what is in it."""
@@ -106,7 +108,8 @@ class Loading:
         lowers = parent.stack[1:] if parent.stack[0] is upper else parent.stack
         parts = [(lowers[position], part) for position, part in beneath.parts] if beneath else []
         layer: Layer
-        redirect, barred = None, 0
+        turns: tuple[Turn, ...] = ()
+        barred = 0
         if found is None or upper is None:
             assert beneath is not None
             layer, kind = parts[0][0], beneath.kind
@@ -115,7 +118,9 @@ class Loading:
             layer, kind = upper, found.kind
             fd = self._tree.fd(parent, upper)
             if kind is Kind.DIRECTORY:
-                parts, redirect, barred = self._lower_parts(upper, parent, fd, name, parts)
+                parts, turns, barred = self._led(upper, parent, name, parts)
+        if kind is Kind.DIRECTORY and not turns and self._follows:
+            parts, turns, barred = self._led_below(parent, name, parts, barred)
         number = 0
         if not parts and kind is not Kind.DIRECTORY and upper is not None:
             number = upper.origin(fd, name) or 0
@@ -141,47 +146,57 @@ class Loading:
                 stack = (layer, *stack)
         node = Node(self._tree.numbers.shown(number), kind, layer, stack, number=number)
         self._tree.nodes[node.ino] = node
-        node.redirect, node.barred = redirect, barred
+        node.turns, node.barred = turns, barred
         if layer is not upper:
             node.lost = len(self._tree.hidden.get(number, ()))
-        if layer is upper and kind is Kind.FILE:
+        if kind is Kind.FILE and (layer is upper or layer.follows):
             node.apart = None
         return node
 
-    def _lower_parts(
-        self,
-        upper: Upper,
-        parent: Node,
-        fd: int,
-        name: bytes,
-        parts: list[tuple[Layer, Found]],
-    ) -> tuple[list[tuple[Layer, Found]], bytes | None, int]:
-        """The lower parts of an upper directory, *parts* unless it says otherwise.
+    def _led_below(
+        self, parent: Node, name: bytes, parts: list[Part], barred: int
+    ) -> tuple[list[Part], tuple[Turn, ...], int]:
+        """*parts* of a directory as far as the topmost lower layer that leads elsewhere.
 
-        With the path of their place, when it is not where the directory is, and with an
-        errno for whoever looks into it when nobody knows what it has to show.
+        With what ``_led`` gives beyond that.
         """
-        value = upper.redirect(fds.beneath(fd, name))
-        if (parts or value is not None) and upper.is_opaque(fd, name):
-            return [], None, 0
+        for depth, (layer, _) in enumerate(parts, 1):
+            if layer.follows:
+                beneath, turns, why = self._led(layer, parent, name, parts[depth:])
+                if turns or why or len(beneath) < len(parts) - depth:
+                    return parts[:depth] + beneath, turns, barred or why
+        return parts, (), barred
+
+    def _led(
+        self, layer: Layer, parent: Node, name: bytes, parts: list[Part]
+    ) -> tuple[list[Part], tuple[Turn, ...], int]:
+        """The parts of a directory beneath *layer*, *parts* unless that says otherwise.
+
+        With the turns that lead to them, and with an errno for whoever looks into it when
+        nobody knows what it has to show.
+        """
+        fd = self._tree.fd(parent, layer)
+        value = layer.redirect(fds.beneath(fd, name))
+        if (parts or value is not None) and layer.is_opaque(fd, name):
+            return [], (), 0
         if value is None:
-            return parts, None, 0
-        if not upper.follows:
-            return [], None, errno.EPERM
+            return parts, (), 0
+        if not layer.follows:
+            return [], (), errno.EPERM
         try:
-            path = resolve(value, parent.lower_path())
+            path = resolve(value, parent.path_beneath(layer.number))
         except ValueError:
-            return [], None, errno.EINVAL
-        if not value.startswith(b"/") and parent.stack == (upper,):
-            return [], None, 0
+            return [], (), errno.EINVAL
+        if not value.startswith(b"/") and parent.stack[-1] is layer:
+            return [], (), 0
         try:
-            there = self._tree.elsewhere.lower(path)
+            _, there = self._tree.elsewhere.find(path, layer.number)
         except (FileNotFoundError, NotADirectoryError):
-            return [], None, 0  # the layers are others than they were
+            return [], (), 0  # the layers are others than they were
         if there.kind is not Kind.DIRECTORY:
-            return [], None, 0
-        found = [(layer, Found(there.kind, inode_in(there.number, layer))) for layer in there.stack]
-        return found, path, 0
+            return [], (), 0
+        found = [(each, Found(there.kind, inode_in(there.number, each))) for each in there.stack]
+        return found, (*there.all_turns(), Turn(layer.number, path)), there.barred
 
     def _is_same(self, known: Node, kind: Kind, layer: Layer, found: Found | None) -> bool:
         """Whether a file of the number of *known* is *known*, under another name."""

@@ -22,7 +22,7 @@ from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.node import Name, Node
 from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Caller, Kind
-from overlayfs.union.redirects import made
+from overlayfs.union.redirects import Turn, made
 
 LONGEST_NAME = 255  # NAME_MAX, linux/limits.h
 
@@ -256,7 +256,8 @@ class Namespace:
             if redirect is None:
                 raise OSError(errno.EXDEV, "too long a path for a redirect")
             upper.set_redirect(self._tree.place(node), redirect)
-            node.redirect = node.lower_path()
+            lower = [turn for turn in node.all_turns() if turn.at < upper.number]
+            node.turns = (*lower, Turn(upper.number, node.lower_path()))
             return
         directory = self._tree.directory(place.parent)
         there = directory.children.get(place.name)

@@ -4,7 +4,9 @@ import os
 from typing import NamedTuple
 
 from overlayfs.layers.lower import Layer
+from overlayfs.tree.numbers import UPPER_NUMBER
 from overlayfs.union.attrs import Attrs, Kind
+from overlayfs.union.redirects import Turn
 
 
 class Directory:
@@ -37,10 +39,10 @@ class Node:
     *stack*.  *names* is empty once the last name is gone (and for the root).  Every entry
     of *names* is one in *layer*, or in a layer below while that has the body.
 
-    The lower parts of a directory are where *redirect* says, else where the directory is;
-    who looks into it gets the errno *barred*, unless that is 0.  *apart* says whether a
-    file of the upper layer has its data in a lower one still, None when nobody has looked;
-    *redirect* is where that is, when the file's last name is gone.
+    The parts of a directory are where its *turns*, by number, and those of the directories
+    above say, else where the directory is; who looks into it gets the errno *barred*, unless
+    that is 0.  *apart* says whether a file has its data in a layer beneath, None when
+    nobody has looked; *redirect* is where that is, when the file's last name is gone.
     """
 
     __slots__ = (
@@ -62,6 +64,7 @@ class Node:
         "reply",
         "stack",
         "target",
+        "turns",
         "xattrs",
     )
 
@@ -81,6 +84,7 @@ class Node:
         self.fd = -1  # the open body, shared by all handles
         self.ghost = -1  # open for its attributes, once the last name is gone
         self.redirect: bytes | None = None
+        self.turns: tuple[Turn, ...] = ()
         self.barred = 0
         self.apart: bool | None = False
         self.opens = 0
@@ -101,18 +105,35 @@ class Node:
             node = parent
         return b"/".join(reversed(parts))
 
-    def lower_path(self) -> bytes:
-        """Where the lower parts of the directory are, from the root of the lower layers."""
+    def path_beneath(self, number: int) -> bytes:
+        """Where the directory is in the union of the layers with numbers below *number*."""
         parts = []
         node = self
         while node.names:
-            if node.redirect is not None:
-                parts.append(node.redirect)
+            turn = next((turn for turn in node.turns if turn.at >= number), None)
+            if turn is not None:
+                parts.append(turn.path)
                 break
             parent, name = node.names[0]
             parts.append(name)
             node = parent
         return b"/".join(reversed(parts))
+
+    def lower_path(self) -> bytes:
+        """Where the lower parts of the directory are, from the root of the lower layers."""
+        return self.path_beneath(UPPER_NUMBER)
+
+    def all_turns(self) -> tuple[Turn, ...]:
+        """The turns that lead to the parts of the directory, from the root of each layer."""
+        found: list[Turn] = []
+        node = self
+        while node.names:
+            for turn in node.turns:
+                # What one further up says of the same layers, this one has in its path.
+                if not found or turn.at > found[-1].at:
+                    found.append(Turn(turn.at, self.path_beneath(turn.at)))
+            node = node.names[0].parent
+        return tuple(found)
 
     def lay(self) -> None:
         """Close what keeps the node reachable without a name."""

@@ -19,14 +19,14 @@ class WhiteoutKind(StrEnum):
 class Policy:
     """What whoever mounts may choose of the upper layer; names are the kernel's options.
 
-    *redirects*: whether a directory with lower parts may be renamed.  *metacopy*: a change
-    of attributes copies no data.  *strict*: a copy is on the disk before it has its name.
-    *volatile*: nothing need survive a crash of the machine; *force* mounts what is left of
-    such a mount after a crash.  *whiteouts*: AUTO takes the first of the others that the
-    file system can do.
+    *redirects*: whether a directory with lower parts may be renamed, and who may say that it
+    was.  *metacopy*: a change of attributes copies no data.  *strict*: a copy is on the disk
+    before it has its name.  *volatile*: nothing need survive a crash of the machine; *force*
+    mounts what is left of such a mount after a crash.  *whiteouts*: AUTO takes the first of
+    the others that the file system can do.
     """
 
-    redirects: Redirects = Redirects.FOLLOW
+    redirects: Redirects = Redirects.OFF
     metacopy: bool = False
     strict: bool = False
     volatile: bool = False

@@ -1,24 +1,42 @@
-"""Directories of the upper layer that say where their lower parts are.
+"""Directories of a layer that say where the parts beneath it are.
 
 Documentation/filesystems/overlayfs.rst, "renaming directories": the attribute ``redirect``
 has a name in the same lower directory, or a path from the root of the lower layers.
 """
 
 from enum import Enum
+from typing import NamedTuple
 
 # What the kernel makes; it follows any: fs/overlayfs/super.c, redirect_max.
 LONGEST = 256
 
 
 class Redirects(Enum):
-    """Whether redirects of the upper layer are followed, and made as well.
+    """Whose redirects are followed, and whether they are made.
 
-    Those of lower layers, which an image may bring, never are.
+    OFF: those of the upper layer, which is ours.  FOLLOW: those of lower layers as well,
+    where whoever mounts vouches for these.  MAKE: renaming makes them, too.
     """
 
     IGNORE = "nofollow"
+    OFF = "off"
     FOLLOW = "follow"
     MAKE = "on"
+
+    @property
+    def in_lowers(self) -> bool:
+        """Whether those of lower layers count."""
+        return self in (Redirects.FOLLOW, Redirects.MAKE)
+
+
+class Turn(NamedTuple):
+    """From the layers beneath the one numbered *at* on, a directory is at *path*.
+
+    That is a path in the union of those layers; the layer *at* said so.
+    """
+
+    at: int
+    path: bytes
 
 
 def resolve(value: bytes, above: bytes) -> bytes:

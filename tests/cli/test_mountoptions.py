@@ -235,7 +235,7 @@ MEANINGS: dict[str, Wanted] = {
     # the kernel's
     "redirect_dir=on": with_policy(redirects=MAKE),
     "redirect_dir=follow": with_policy(redirects=FOLLOW),
-    "redirect_dir=off": with_policy(redirects=FOLLOW),
+    "redirect_dir=off": WANTED,
     "redirect_dir=nofollow": with_policy(redirects=IGNORE),
     "metacopy=on": with_policy(metacopy=True),
     "metacopy=off": WANTED,

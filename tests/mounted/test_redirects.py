@@ -1,27 +1,20 @@
 """Directories of lower layers that are renamed in place (redirect_dir=on)."""
 
-import errno
 import os
 import stat
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from overlayfs.linux.files import RENAME_EXCHANGE, RENAME_NOREPLACE
-from tests.support.callers import outcome, rename
+from tests.support.callers import outcome
+from tests.support.moves import LONG, SCENES, STEPS, act, make_scene, play
 from tests.support.operations import timeless
 from tests.support.tree import Tree, assert_same, names, snapshot
 from tests.support.union import Stack, is_whiteout, opaque, run, whiteout, write
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 OPTIONS = ("redirect_dir=on", "metacopy=on")
 MIB = 1 << 20
-# Three of them and a name make a path that a redirect cannot hold; two do not.
-LONG = "/".join(letter * 100 for letter in "xyz")
 
 
 @pytest.fixture
@@ -31,153 +24,6 @@ def stack(tmp_path: Path, needs_root: None, needs_fuse: None) -> Stack:
 
 
 # -- scenes ------------------------------------------------------------------------------
-
-SCENES: dict[str, list[str]] = {
-    "lower": ["mv d moved", "list moved/sub", "cat moved/f"],
-    "merged": ["write d/new", "write d/sub/new", "rm d/f", "mv d moved", "cat moved/f2"],
-    "of-one-layer": ["mv base-only moved", "mv top-only again", "write moved/new"],
-    "behind-a-lower-opaque-one": ["mv masked moved", "write moved/new", "mv moved/sub out"],
-    "into-a-lower-one": ["mv d e/d", "write e/d/f", "list e/d"],
-    "into-a-new-one": ["mkdir n", "mv d n/d", "write n/d/f", "mv n n2", "mv n2/d/sub n2/sub"],
-    "into-a-moved-one": ["mv d moved", "mv e moved/e", "write moved/e/k", "list moved/e"],
-    "onto-a-name-below-a-moved-one": ["mv d moved", "rm moved/sub", "mv e moved/sub"],
-    "out-of-a-moved-one": ["mv d moved", "mv moved/sub out", "mkdir moved/sub", "list out"],
-    "nested": ["mv d/sub d/other", "mv d moved", "mv moved/other/deep moved/deep", "rm moved/f"],
-    "there-and-back": ["mv d moved", "write moved/new", "mv moved d", "rm d/f", "list d"],
-    "there-and-back-deeper": ["mv d e/d", "mv e/d d", "mv e/sub d/e-sub", "mv d/e-sub e/sub"],
-    "in-turn": ["mv d tmp", "mv e d", "mv tmp e", "write d/k", "write e/f"],
-    "twice": ["mv d one", "mv one two", "mv two/sub two/three", "mv two/three/deep two/sub"],
-    "the-old-name-anew": ["mv d moved", "mkdir d", "list d", "write d/f", "mkdir d/sub"],
-    "the-old-name-anew-and-away": ["mv d moved", "mkdir d", "rmdir d", "mkdir d", "mv d dd"],
-    "the-old-name-a-file": ["mv d moved", "write d", "rm d", "mkdir d", "list d"],
-    "the-old-name-for-another": ["mv d moved", "mv e d", "mkdir e", "list d", "list e"],
-    "exchange": ["mvx d e", "list d", "list e", "write d/k", "write e/f"],
-    "exchange-merged": ["write d/new", "write e/new", "mvx d e", "mvx d e", "mvx e/sub d/sub"],
-    "exchange-nested": ["mvx d/sub e", "write e/g", "write d/sub/k", "mvx e d"],
-    "exchange-with-a-file": ["mvx d file", "list file", "mvx file d", "list d"],
-    "exchange-with-a-new-one": ["mkdir n", "write n/n", "mvx d n", "list d", "list n", "rm d"],
-    "exchange-with-one-beneath": ["mvx d d/sub"],
-    "noreplace": ["mvn d e", "mvn d file", "mvn d moved", "mvn moved d", "mvn d empty"],
-    "over-an-empty-one": ["mv d empty", "list empty", "mv empty d", "mkdir empty"],
-    "over-a-full-one": ["mv d e", "mv e d/sub"],
-    "over-an-emptied-one": ["rm e/k", "rm e/sub", "mv d e", "list e", "write e/k", "rm e/f"],
-    "over-a-moved-and-emptied-one": ["mv e moved", "rm moved/k", "rm moved/sub", "mv d moved"],
-    "over-a-file": ["mv d file", "mv file d"],
-    "over-a-whiteout": ["rm e", "mv d e", "list e", "rm file", "mv e file", "list file"],
-    "over-its-own-whiteout": ["mv d moved", "mv moved d", "mv d moved", "list moved"],
-    "into-itself": ["mv d d/sub/d", "mv d moved", "mv moved moved/sub/d"],
-    "removed": ["mv d moved", "rm moved", "mkdir moved", "list moved", "mkdir d", "list d"],
-    "emptied": ["mv empty d/empty", "mv d e/d", "rmdir e/d/empty", "rmdir e/d", "list e/d"],
-    "changed": ["mv d moved", "chmod moved", "chown moved/sub", "set moved", "chown moved"],
-    "changed-before": ["chmod d", "chown d/sub", "set d", "mv d moved", "mv moved/sub sub"],
-    "opaque": ["rm d", "mkdir d", "write d/own", "mv d moved", "list moved", "mkdir d"],
-    "opaque-back": ["rm d", "mkdir d", "mv d moved", "mv moved d", "list d", "mv d e/d"],
-    "whiteouts-inside": ["rm d/f", "mv d moved", "write moved/f", "rm moved/f", "mv moved e/d"],
-    "long-in-its-place": [f"mv {LONG}/d {LONG}/moved", f"write {LONG}/moved/f", f"rm {LONG}/e"],
-    "long-elsewhere": [f"mv {LONG}/d moved", f"mv {LONG}/d/sub {LONG}/sub", f"list {LONG}"],
-    "long-beneath-a-moved-one": [
-        f"mv {LONG[:100]} short",
-        f"mv short/{LONG[101:]}/d short/d",
-        f"mv short/{LONG[101:]}/d short/{LONG[101:]}/moved",
-        f"mvx short/{LONG[101:]}/moved short/{LONG[101:]}/e",
-    ],
-    "not-so-long": [f"mv {LONG[:201]}/d moved", "list moved", f"mv {LONG[:100]} d/short"],
-    "files-without-data": ["chown d/f", "mv d moved", "mv moved/f moved/g", "cat moved/g"],
-    "files-without-data-out": ["chown d/f", "mv d/f f", "mv d moved", "write moved/f", "cat f"],
-    "files-without-data-in": ["chown file", "mv d moved", "mv file moved/file", "cat moved/file"],
-    "files-without-data-onto-another": ["chown d/f", "chown d/f2", "mv d/f d/f2", "cat d/f2"],
-    "files-without-data-exchanged": ["chown d/f", "mvx d/f d/f2", "cat d/f2", "cat d/f", "rm d/f"],
-    "files-without-data-linked": [
-        "chown d/f",
-        "link d/f e/f",
-        "mv e moved",
-        "rm d/f",
-        "cat moved/f",
-    ],
-    "files-without-data-written": ["chown d/f", "mv d moved", "append moved/f", "cat moved/f"],
-    "files-without-data-cut": ["chown d/f", "mv d/f f", "cut f", "cat f", "mkdir d/f"],
-    "long-files-without-data": [
-        f"chown {LONG}/d/f",
-        f"mv {LONG}/d/f {LONG}/d/g",
-        f"cat {LONG}/d/g",
-        f"mv {LONG}/d {LONG}/moved",
-        f"cat {LONG}/moved/g",
-    ],
-}
-
-
-def make_scene(top: Path, base: Path) -> None:
-    """Directories of both layers, for one scene."""
-    for folder in ("d", "e", f"{LONG}/d", f"{LONG}/e", f"{LONG[:201]}/d"):
-        write(base / folder / "f", f"base {folder}/f", mode=0o640)
-        write(base / folder / "sub/g", "base g")
-        write(base / folder / "sub/deep/h", "base h")
-        write(top / folder / "f2", "top f2")
-        write(top / folder / "sub/top", "top")
-        os.setxattr(base / folder / "f", "user.note", b"v")
-    for folder in ("e", f"{LONG}/e"):
-        (base / folder / "f").rename(base / folder / "k")
-        (top / folder / "f2").unlink()
-    whiteout(top / "d/sub/g")
-    write(base / "base-only/sub/file", "base only")
-    write(top / "top-only/sub/file", "top only")
-    write(base / "masked/hidden", "hidden")
-    write(base / "masked/sub/hidden", "hidden")
-    write(opaque(top / "masked") / "sub/file", "not hidden")
-    (base / "empty").mkdir()
-    write(base / "file", "file")
-    (base / "d/link").symlink_to("sub/g")
-    os.mkfifo(base / "d/fifo")
-    (base / "d/sub").chmod(0o3750)
-
-
-def act(root: Path, line: str) -> object:
-    """Do what *line* says in *root*; what it tells, or the name of an errno."""
-    verb, first, *more = line.split()
-    path = root / first
-    other = root / more[0] if more else path
-
-    def cut() -> None:
-        os.truncate(path, 3)
-
-    actions: dict[str, Callable[[], object]] = {
-        "mv": partial(rename, path, other),
-        "mvn": partial(rename, path, other, RENAME_NOREPLACE),
-        "mvx": partial(rename, path, other, RENAME_EXCHANGE),
-        "mkdir": path.mkdir,
-        "rmdir": path.rmdir,
-        "rm": lambda: run("rm", "-r", path),
-        "write": lambda: path.write_text(line),
-        "append": lambda: append(path, line),
-        "cut": cut,
-        "chmod": lambda: path.chmod(0o700),
-        "chown": lambda: os.chown(path, 5, 6),
-        "set": lambda: os.setxattr(path, "user.set", b"v"),
-        "link": lambda: other.hardlink_to(path),
-        "list": lambda: names(path),
-        "cat": lambda: path.read_text(),
-    }
-    try:
-        return actions[verb]() if verb in ("list", "cat") else outcome(actions[verb])
-    except OSError as exc:
-        return errno.errorcode[exc.errno or 0]
-
-
-def append(path: Path, text: str) -> None:
-    with path.open("a") as file:
-        file.write(text)
-
-
-def play(root: Path, step: int) -> dict[str, object]:
-    """The *step*th line of each scene, in its own directory of *root*."""
-    return {
-        f"{name}: {lines[step]}": act(root / name, lines[step])
-        for name, lines in SCENES.items()
-        if step < len(lines)
-    }
-
-
-STEPS = range(max(len(lines) for lines in SCENES.values()))
 
 
 @pytest.fixture(scope="module")
@@ -446,29 +292,30 @@ def test_the_user_format_has_redirects_of_its_own(tmp_path: Path, needs_fuse: No
 # -- layers that lie ----------------------------------------------------------------------
 
 
-def test_what_lower_layers_say_is_not_obeyed(stack: Stack) -> None:
-    """An image may bring such attributes; they are neither followed nor shown nor copied."""
+def test_what_layers_of_an_image_say_is_not_obeyed(tmp_path: Path, needs_fuse: None) -> None:
+    """It may bring such attributes; they are neither followed nor shown nor copied."""
+    stack = Stack.of_storage(tmp_path / "stack", options=OPTIONS)
     write(stack.lower / "secret/file", "secret")
-    for layer in stack.lowers:
-        write(layer / "dir/own", f"own {layer.name}")
+    for number, layer in enumerate(stack.lowers):
+        write(layer / "dir/own", f"own {number}")
         os.setxattr(layer / "dir", "trusted.overlay.redirect", b"/secret")
         (layer / "root").mkdir()
         os.setxattr(layer / "root", "trusted.overlay.redirect", b"/etc")
-        write(layer / f"bare-{layer.name}", bytes(100))
-        os.setxattr(layer / f"bare-{layer.name}", "trusted.overlay.metacopy", b"")
-        os.setxattr(layer / f"bare-{layer.name}", "trusted.overlay.redirect", b"/secret/file")
+        bare = write(layer / f"bare{number}", bytes(100))
+        os.setxattr(bare, "trusted.overlay.metacopy", b"")
+        os.setxattr(bare, "trusted.overlay.redirect", b"/secret/file")
     for _ in range(2):
         with stack.mounted() as mnt:
             assert names(mnt / "dir") == ["own"]
             assert names(mnt / "root") == []
-            for layer in stack.lowers:
-                assert (mnt / f"bare-{layer.name}").read_bytes() == bytes(100)
-            os.chown(mnt / "bare-lower1", 5, 6)  # a copy without data
-            assert (mnt / "bare-lower1").read_bytes() == bytes(100)
-            with (mnt / "bare-lower2").open("r+b") as file:  # and one with it
+            for number in range(2):
+                assert (mnt / f"bare{number}").read_bytes() == bytes(100)
+            os.chown(mnt / "bare1", 5, 6)  # a copy without data
+            assert (mnt / "bare1").read_bytes() == bytes(100)
+            with (mnt / "bare0").open("r+b") as file:  # and one with it
                 file.write(b"x")
-            assert (mnt / "bare-lower2").read_bytes() == b"x" + bytes(99)
-            (mnt / "bare-lower2").write_bytes(bytes(100))
+            assert (mnt / "bare0").read_bytes() == b"x" + bytes(99)
+            (mnt / "bare0").write_bytes(bytes(100))
             (mnt / "dir/new").touch()
             assert names(mnt / "dir") == ["new", "own"]
             (mnt / "dir").rename(mnt / "moved")
@@ -476,7 +323,7 @@ def test_what_lower_layers_say_is_not_obeyed(stack: Stack) -> None:
             assert os.listxattr(mnt / "moved") == []
             (mnt / "moved").rename(mnt / "dir")
             (mnt / "dir/new").unlink()
-    assert "trusted.overlay.redirect" not in os.listxattr(stack.upper / "bare-lower2")
+    assert "trusted.overlay.redirect" not in os.listxattr(stack.upper / "bare0")
 
 
 LIES = {

@@ -18,14 +18,11 @@ OVERRIDE = "user.containers.override_stat"
 
 def storage(base: Path, *options: str, link: bool = True) -> Stack:
     """Two layers and what a container needs."""
-    layers = tuple(base / name / "diff" for name in ("top", "bottom"))
-    for layer in layers:
-        layer.mkdir(parents=True)
-        if link:
-            write(layer.parent / "link", "SHORT")
-    for name in ("upper", "work", "mnt"):
-        (base / name).mkdir()
-    top, bottom = layers
+    stack = Stack.of_storage(base, options=options)
+    top, bottom = stack.lowers
+    if not link:
+        for layer in stack.lowers:
+            (layer.parent / "link").unlink()
     for name in ("gone", "dir/old", "opaque/old", "again/old", "both/old"):
         write(bottom / name, name)
     write(top / ".wh.gone")
@@ -34,7 +31,7 @@ def storage(base: Path, *options: str, link: bool = True) -> Stack:
     write(top / "opaque/new")
     write(top / ".wh.again")
     write(top / "again/new")
-    return Stack(base, layers, options)
+    return stack
 
 
 @pytest.mark.parametrize("option", ["", "userxattr", "xattr_permissions=1", "xattr_permissions=2"])

@@ -1,12 +1,19 @@
 """Marks that the layers of an image may carry, and that mean nothing there."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.support.callers import outcome
 from tests.support.tree import names
 from tests.support.union import Stack, write
+
+
+@pytest.fixture
+def stack(tmp_path: Path, needs_root: None, needs_fuse: None) -> Stack:
+    """Two layers of an image, as containers/storage keeps them."""
+    return Stack.of_storage(tmp_path / "stack")
 
 
 @pytest.mark.parametrize("options", [(), ("redirect_dir=on", "metacopy=on")], ids=["plain", "on"])

@@ -88,6 +88,17 @@ class Stack:
             folder.mkdir()
         return made
 
+    @classmethod
+    def of_storage(cls, base: Path, *, options: tuple[str, ...] = ()) -> "Stack":
+        """Empty directories, two lower ones as containers/storage keeps those of images."""
+        base.mkdir(exist_ok=True)
+        made = cls(base, tuple(base / name / "diff" for name in ("top", "bottom")), options)
+        for folder in (*made.lowers, made.upper, made.work, made.mountpoint):
+            folder.mkdir(parents=True)
+        for layer in made.lowers:
+            write(layer.parent / "link", "SHORT")
+        return made
+
     @property
     def lower(self) -> Path:
         """The base layer."""
