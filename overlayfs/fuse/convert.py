@@ -26,11 +26,7 @@ class Converter:
         self.missing.entry_timeout = presentation.timeout
 
     def entry(self, node: Node, attrs: Attrs) -> EntryAttributes:
-        """The reply that describes *node*, made once until its attributes change."""
-        known = node.reply
-        if known is not None:
-            assert isinstance(known, EntryAttributes)
-            return known
+        """The reply that describes *node*, with *attrs*, kept until they change."""
         made = EntryAttributes()
         made.st_ino = node.ino
         made.entry_timeout = self._timeout
@@ -52,6 +48,8 @@ class Converter:
         if self._one_link and node.kind is Kind.DIRECTORY:
             made.st_nlink = 1
         node.reply = made
+        if node.parent is not None:
+            node.attrs = None  # they take as much room again, and are seldom asked for
         return made
 
     def change(self, attr: EntryAttributes, fields: SetattrFields) -> AttrChange:

@@ -28,6 +28,7 @@ from pyfuse3 import (
 
 from overlayfs.fuse.convert import Converter, statvfs
 from overlayfs.fuse.guard import replies
+from overlayfs.fuse.tidying import Tidying
 from overlayfs.tree.filesystem import Filesystem
 from overlayfs.tree.node import Node
 from overlayfs.union import acl
@@ -49,6 +50,7 @@ class Operations(pyfuse3.Operations):
         filesystem: Filesystem,
         ready: Callable[[], None],
         presentation: Presentation,
+        tidying: Tidying,
         *,
         checked: bool,
     ) -> None:
@@ -64,6 +66,7 @@ class Operations(pyfuse3.Operations):
         self._absent = () if presentation.acl else (acl.ACCESS, acl.DEFAULT)
         self._syncs = presentation.sync
         self._ready = ready
+        self._tidying = tidying
         self._fs = filesystem
         self._nodes = filesystem.tree.nodes
 
@@ -74,6 +77,9 @@ class Operations(pyfuse3.Operations):
         return self._fs.tree.node(ino)
 
     def _entry(self, node: Node) -> EntryAttributes:
+        known: EntryAttributes | None = node.reply
+        if known is not None:
+            return known
         return self._convert.entry(node, self._fs.tree.attrs(node))
 
     def _check_xattrs(self, name: bytes = b"") -> None:
@@ -102,6 +108,7 @@ class Operations(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for ino, count in inode_list:
             self._fs.forget(ino, count)
+        self._tidying.look()
 
     @replies
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:

@@ -12,6 +12,7 @@ import trio
 
 from overlayfs.errors import MountFailed
 from overlayfs.fuse.operations import Operations
+from overlayfs.fuse.tidying import Tidying
 from overlayfs.linux.mounts import unmount
 from overlayfs.tree.filesystem import Filesystem
 from overlayfs.union.presentation import AS_IT_IS, Presentation
@@ -44,9 +45,10 @@ def serve(
     MountFailed when the kernel or fusermount3 refuses.
     """
     logging.getLogger("pyfuse3").addFilter(_is_worth_telling)
+    tidying = Tidying(filesystem.tree)
     try:
         checked = "default_permissions" in options
-        operations = Operations(filesystem, ready, presentation, checked=checked)
+        operations = Operations(filesystem, ready, presentation, tidying, checked=checked)
         pyfuse3.init(operations, str(mountpoint), set(options))
     except RuntimeError as exc:
         # libfuse and fusermount3 say why on stderr.
@@ -55,16 +57,17 @@ def serve(
     gc.collect()
     gc.freeze()
     try:
-        trio.run(_serve, mountpoint, aside)
+        trio.run(_serve, mountpoint, tidying, aside)
     finally:
         pyfuse3.close()
 
 
-async def _serve(mountpoint: Path, aside: Callable[[], None] | None) -> None:
+async def _serve(mountpoint: Path, tidying: Tidying, aside: Callable[[], None] | None) -> None:
     async with trio.open_nursery() as nursery:
         if aside is not None:
             nursery.start_soon(_run_aside, aside)
         nursery.start_soon(_unmount_on_signal, mountpoint)
+        nursery.start_soon(tidying.run)
         try:
             await pyfuse3.main()
         except BaseExceptionGroup as group:

@@ -10,6 +10,7 @@ from overlayfs.linux import fds
 from overlayfs.linux.xattrs import Place
 from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.node import Node
+from overlayfs.tree.recent import Recent
 from overlayfs.tree.tree import Tree
 from overlayfs.union import acl
 from overlayfs.union.attrs import AttrChange, Attrs, Kind
@@ -22,6 +23,7 @@ class Attributes:
     def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
         self._tree = tree
         self._copy_up = copy_up
+        self._listed = Recent(tree, _forget_xattrs, 10_000)
 
     async def change(self, node: Node, change: AttrChange) -> None:
         """Apply *change*; what is None in it stays.
@@ -82,6 +84,8 @@ class Attributes:
         """All extended attributes of *node*, by the guest's names."""
         if node.xattrs is None:
             node.xattrs = node.layer.xattrs(self._tree.place(node)) or _NO_XATTRS
+            if node.xattrs:
+                self._listed.add(node)
         return node.xattrs
 
     def xattr(self, node: Node, name: bytes) -> bytes:
@@ -130,6 +134,10 @@ class Attributes:
         if stat.S_ISDIR(mode):
             lists[acl.DEFAULT] = default
         return permitted, lists
+
+
+def _forget_xattrs(node: Node) -> None:
+    node.xattrs = None
 
 
 _LISTS = (acl.ACCESS, acl.DEFAULT)

@@ -62,7 +62,7 @@ class CopyUp:
                 with suppress(FileNotFoundError):
                     os.rmdir(draft, dir_fd=upper.work)
                 raise
-            self._tree.directory(parent).below.add(name)
+            self._tree.directory(parent).lies_below(name)
             node.layer = upper
             node.stack = (upper, *node.stack)
             node.changed()
@@ -351,7 +351,7 @@ class CopyUp:
         node.lost = 0
         node.changed()
         for parent, name in names:
-            self._tree.directory(parent).below.add(name)
+            self._tree.directory(parent).lies_below(name)
         node.names = names[:1]
         for other in others:
             # Not adopt(): these are none of those that the index waits for.
@@ -397,7 +397,7 @@ class CopyUp:
         draft = upper.draft()
         os.link(known_as, draft, src_dir_fd=source, dst_dir_fd=upper.work, follow_symlinks=False)
         upper.publish(draft, self._tree.fd(name.parent, upper), name.name)
-        node.names.append(name)
+        node.gain(*name)
 
     def adopt(self, node: Node, name: Name) -> None:
         """Give *node*, a file in the upper layer, the name there that a lower layer has.
@@ -410,7 +410,7 @@ class CopyUp:
         self._link_over(node, name)
         if node.number in upper.index:
             upper.index.met(node.number)
-        self._tree.directory(name.parent).below.add(name.name)
+        self._tree.directory(name.parent).lies_below(name.name)
         node.changed()
 
     def _birth(self, node: Node, attrs: Attrs) -> Birth:

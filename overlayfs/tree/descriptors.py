@@ -18,7 +18,7 @@ class DirectoryDescriptors:
 
     def get(self, node: Node, layer: Layer) -> int:
         """A descriptor of the part of *node* in *layer*, good until the next await."""
-        if not node.names:
+        if node.parent is None:
             if node.ino != ROOT:
                 raise OSError(errno.ESTALE, "unlinked")
             return layer.root

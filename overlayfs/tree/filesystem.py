@@ -9,6 +9,7 @@ from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.files import Files
 from overlayfs.tree.namespace import LONGEST_NAME, Namespace
 from overlayfs.tree.node import Node
+from overlayfs.tree.recent import Recent
 from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Caller, Kind
 
@@ -26,6 +27,10 @@ class Listing:
         self.names: list[bytes] = []
 
 
+def _forget_target(node: Node) -> None:
+    node.target = None
+
+
 class Filesystem:
     """The union of layers as a live file system.
 
@@ -41,6 +46,7 @@ class Filesystem:
         self.namespace = Namespace(tree, self.copy_up, self.attributes)
         self._listings: dict[int, Listing] = {}
         self._handles = 0
+        self._targets = Recent(tree, _forget_target, 10_000)
 
     def lookup(self, parent: int, name: bytes) -> Node:
         """The node called *name*, with one more reference; FileNotFoundError if none."""
@@ -51,10 +57,11 @@ class Filesystem:
         if name == b".":
             node = above
         elif name == b"..":
-            node = above.names[0].parent if above.names else above
+            node = above.parent or above
         else:
             node = tree.child(above, name)
-        tree.attrs(node)
+        if node.reply is None:
+            tree.attrs(node)
         node.lookups += 1
         return node
 
@@ -65,6 +72,7 @@ class Filesystem:
             if node.kind is not Kind.SYMLINK:
                 raise OSError(errno.EINVAL, "not a symbolic link")
             node.target = node.layer.readlink(*self.tree.location(node))
+            self._targets.add(node)
         return node.target
 
     # -- names -------------------------------------------------------------------------

@@ -40,7 +40,10 @@ class Loading:
         covered = cover(above.entries if above else {}, merged)
         node.stack = (upper, *lowers) if above and upper is not None else lowers
         directory = node.directory = Directory()
-        directory.whiteouts, directory.below = covered.whiteouts, covered.below
+        if covered.whiteouts:
+            directory.whiteouts = covered.whiteouts
+        if covered.below:
+            directory.below = covered.below
         strange = {
             layer for layer in node.stack if os.fstat(tree.fd(node, layer)).st_dev != layer.device
         }
@@ -50,7 +53,7 @@ class Loading:
             directory.children[name] = child
             here = Name(node, name)
             if child.kind is Kind.DIRECTORY or (child.layer is upper) == (found is not None):
-                child.names.append(here)
+                child.gain(node, name)
             elif found is None:
                 late.append((child, here))
             else:

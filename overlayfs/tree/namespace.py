@@ -275,7 +275,7 @@ class Namespace:
             RENAME_EXCHANGE,
         )
         for moved, old, new in ((node, one, other), (partner, other, one)):
-            moved.names[moved.names.index(old)] = new
+            moved.exchange(old, new)
             self._tree.directory(new.parent).children[new.name] = moved
             moved.changed()
             new.parent.changed()

@@ -1,7 +1,12 @@
-"""A file of the live tree, and what is known of it."""
+"""A file of the live tree, and what is known of it.
+
+There is one for every name of every directory that was looked into, so their size is what
+the tree costs.
+"""
 
 import os
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from overlayfs.layers.lower import Layer
 from overlayfs.tree.numbers import UPPER_NUMBER
@@ -12,15 +17,38 @@ from overlayfs.union.redirects import Turn
 class Directory:
     """The union's listing of one directory, kept because only the tree changes it.
 
-    *whiteouts* and *below* are those of ``union.merge.Covered``.
+    *whiteouts* and *below* are those of ``union.merge.Covered``.  *forgotten* counts the
+    children that the kernel gave back, up to when their number was last looked at.
     """
 
-    __slots__ = ("below", "children", "whiteouts")
+    __slots__ = ("below", "children", "forgotten", "whiteouts")
 
     def __init__(self) -> None:
         self.children: dict[bytes, Node] = {}
-        self.whiteouts: set[bytes] = set()
-        self.below: set[bytes] = set()
+        # An empty set takes 216 bytes, and most directories have nothing to put into it.
+        self.whiteouts: set[bytes] | frozenset[bytes] = _NOTHING
+        self.below: set[bytes] | frozenset[bytes] = _NOTHING
+        self.forgotten = 0
+
+    def lies_below(self, name: bytes) -> None:
+        """Record that the upper layer hides something called *name*."""
+        if isinstance(self.below, frozenset):
+            self.below = set(self.below)
+        self.below.add(name)
+
+    def hide(self, name: bytes) -> None:
+        """Record that there is a whiteout for *name*."""
+        if isinstance(self.whiteouts, frozenset):
+            self.whiteouts = set(self.whiteouts)
+        self.whiteouts.add(name)
+
+    def show(self, name: bytes) -> None:
+        """Record that there is no whiteout for *name*."""
+        if isinstance(self.whiteouts, set):
+            self.whiteouts.discard(name)
+
+
+_NOTHING: frozenset[bytes] = frozenset()
 
 
 class Name(NamedTuple):
@@ -36,8 +64,9 @@ class Node:
     That is *number*, which is the same at every mount, unless numbers are to be narrow.
 
     *layer* has the body: the topmost of *stack* for a directory, which merges all of
-    *stack*.  *names* is empty once the last name is gone (and for the root).  Every entry
-    of *names* is one in *layer*, or in a layer below while that has the body.
+    *stack*.  *parent* and *name* are where it is found, and *others* what names it has
+    besides; *parent* is None once the last name is gone, and for the root.  Every name is one
+    in *layer*, or in a layer below while that has the body.
 
     The parts of a directory are where its *turns*, by number, and those of the directories
     above say, else where the directory is; who looks into it gets the errno *barred*, unless
@@ -57,9 +86,11 @@ class Node:
         "layer",
         "lookups",
         "lost",
-        "names",
+        "name",
         "number",
         "opens",
+        "others",
+        "parent",
         "redirect",
         "reply",
         "stack",
@@ -76,7 +107,9 @@ class Node:
         self.kind = kind
         self.layer = layer
         self.stack = stack
-        self.names: list[Name] = []
+        self.parent: Node | None = None
+        self.name = b""
+        self.others: tuple[Name, ...] = ()
         self.directory: Directory | None = None
         self.attrs: Attrs | None = None
         self.xattrs: dict[bytes, bytes] | None = None
@@ -90,33 +123,65 @@ class Node:
         self.opens = 0
         self.lookups = 0
         self.lost = 0  # names of a lower file that are hidden by now
-        self.reply: object = None  # what the edge made of the attributes
+        # What the edge made of the attributes, which are known no more then: they can be had
+        # again.  Any, as the tree does not know what it is.
+        self.reply: Any = None
 
     def __repr__(self) -> str:
         return f"<Node {self.ino:#x} {self.kind} {self.path()!r} in {self.layer!r}>"
+
+    @property
+    def names(self) -> tuple[Name, ...]:
+        """All names, the first one being that by which the body is looked for."""
+        if self.parent is None:
+            return ()
+        return (Name(self.parent, self.name), *self.others)
+
+    @names.setter
+    def names(self, names: Sequence[Name]) -> None:
+        self.parent, self.name = names[0] if names else (None, b"")
+        self.others = tuple(names[1:])
+
+    def gain(self, parent: "Node", name: bytes) -> None:
+        """Have one more name."""
+        if self.parent is None:
+            self.parent, self.name = parent, name
+        else:
+            self.others = (*self.others, Name(parent, name))
+
+    def lose(self, parent: "Node", name: bytes) -> None:
+        """Have a name less, if it was one."""
+        if self.parent is not parent or self.name != name:
+            self.others = tuple(other for other in self.others if other != (parent, name))
+        elif self.others:
+            self.names = self.others
+        else:
+            self.parent, self.name = None, b""
+
+    def exchange(self, old: Name, new: Name) -> None:
+        """Have the name *new* instead of *old*."""
+        self.names = [new if name == old else name for name in self.names]
 
     def path(self) -> bytes:
         """One of the node's paths from the root, without a leading slash."""
         parts = []
         node = self
-        while node.names:
-            parent, name = node.names[0]
-            parts.append(name)
-            node = parent
+        while node.parent is not None:
+            parts.append(node.name)
+            node = node.parent
         return b"/".join(reversed(parts))
 
     def path_beneath(self, number: int) -> bytes:
         """Where the directory is in the union of the layers with numbers below *number*."""
         parts = []
         node = self
-        while node.names:
+        while node.parent is not None:
             turn = next((turn for turn in node.turns if turn.at >= number), None)
             if turn is not None:
                 parts.append(turn.path)
                 break
-            parent, name = node.names[0]
-            parts.append(name)
-            node = parent
+            parts.append(node.name)
+            node = node.parent
         return b"/".join(reversed(parts))
 
     def lower_path(self) -> bytes:
@@ -127,12 +192,12 @@ class Node:
         """The turns that lead to the parts of the directory, from the root of each layer."""
         found: list[Turn] = []
         node = self
-        while node.names:
+        while node.parent is not None:
             for turn in node.turns:
                 # What one further up says of the same layers, this one has in its path.
                 if not found or turn.at > found[-1].at:
                     found.append(Turn(turn.at, self.path_beneath(turn.at)))
-            node = node.names[0].parent
+            node = node.parent
         return tuple(found)
 
     def lay(self) -> None:
@@ -145,6 +210,13 @@ class Node:
         """Ask the disk for the attributes the next time."""
         self.attrs = None
         self.reply = None
+
+    def unload(self) -> None:
+        """Let go of all that the disk can tell again."""
+        self.attrs = None
+        self.reply = None
+        self.xattrs = None
+        self.target = None
 
     @property
     def idle(self) -> bool:

@@ -5,6 +5,7 @@ recorded before another task can look.
 """
 
 import errno
+import gc
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from contextlib import suppress
 from overlayfs.layers.lower import Layer
 from overlayfs.layers.upper import Upper
 from overlayfs.linux import fds
+from overlayfs.linux.memory import trim
 from overlayfs.linux.xattrs import Place
 from overlayfs.tree.descriptors import DirectoryDescriptors
 from overlayfs.tree.elsewhere import Elsewhere
@@ -48,6 +50,7 @@ class Tree:
         self.root = Node(ROOT, Kind.DIRECTORY, stack[0], stack, number=ROOT)
         self.root.lookups = 1
         self.nodes: dict[int, Node] = {ROOT: self.root}
+        self.dropped = 0  # nodes, since the tree was last tidied
         self.descriptors = DirectoryDescriptors(descriptors)
         self.elsewhere = Elsewhere(self)
         self._loading = Loading(self)
@@ -82,7 +85,7 @@ class Tree:
         if node.directory is None:
             if node.kind is not Kind.DIRECTORY:
                 raise NotADirectoryError(errno.ENOTDIR, "not a directory", node.path())
-            if not node.names and node.ino != ROOT:
+            if node.parent is None and node.ino != ROOT:
                 return Directory()  # removed while in use
             if node.barred:
                 raise OSError(node.barred, "what it has in lower layers is not to be found")
@@ -106,16 +109,15 @@ class Tree:
 
         OSError ESTALE when the last name is gone.
         """
-        if node.names:
-            parent, name = node.names[0]
-            return self.descriptors.get(parent, node.layer), name
+        if node.parent is not None:
+            return self.descriptors.get(node.parent, node.layer), node.name
         if node.ino == ROOT:
             return node.layer.root, b"."
         raise OSError(errno.ESTALE, "unlinked")
 
     def place(self, node: Node) -> Place:
         """The body of *node* for calls by path, by descriptor once it has no name."""
-        if not node.names:
+        if node.parent is None:
             if node.ghost >= 0:
                 return node.ghost
             if node.fd >= 0:
@@ -128,9 +130,9 @@ class Tree:
         The kernel may ask about files that somebody has open, and change them, by their
         numbers; there is no place to ask afterwards.
         """
-        self.attrs(node)
         if (
-            len(node.names) == 1
+            node.parent is not None
+            and not node.others
             and node.lookups
             and node.kind in (_OPENED if node.layer is self.upper else _OPENED_BELOW)
             and (node.fd < 0 or node.apart is not False)
@@ -148,10 +150,12 @@ class Tree:
                 # than what may be asked later.
                 if exc.errno not in (errno.EMFILE, errno.ENFILE) and node.layer is self.upper:
                     raise
+        if node.layer is not self.upper or max(node.fd, node.ghost) < 0:
+            self.attrs(node)
 
     def open_body(self, node: Node) -> int:
         """A descriptor for reading the file *node* in its layer, without a name, too."""
-        if node.names or node.ghost < 0:
+        if node.parent is not None or node.ghost < 0:
             return node.layer.open_file(*self.location(node))
         return os.open(fds.itself(node.ghost), os.O_RDONLY | os.O_CLOEXEC)
 
@@ -167,7 +171,7 @@ class Tree:
                 known = node.layer.attrs(*self.location(node))
             if node.apart is not False and known.size and self.elsewhere.is_apart(node):
                 known = known._replace(blocks=self.elsewhere.blocks(node))
-            if node.kind is Kind.DIRECTORY and (node.names or node.ino == ROOT):
+            if node.kind is Kind.DIRECTORY and (node.parent is not None or node.ino == ROOT):
                 # 1 says "not counted": the number of directories in a union takes a look
                 # into each (find(1) knows it, and so does the kernel's overlayfs).
                 known = known._replace(nlink=1 if len(node.stack) > 1 else known.nlink)
@@ -204,8 +208,8 @@ class Tree:
         """Record that *name* in *parent* is *node* now, in the upper layer."""
         directory = self.directory(parent)
         directory.children[name] = node
-        directory.whiteouts.discard(name)
-        node.names.append(Name(parent, name))
+        directory.show(name)
+        node.gain(parent, name)
         node.changed()
         parent.changed()
 
@@ -216,16 +220,19 @@ class Tree:
         """
         directory = self.directory(parent)
         node = directory.children.pop(name)
-        node.names.remove(Name(parent, name))
+        node.lose(parent, name)
+        if not directory.children:
+            directory.children.clear()  # gives back the room of those that there were
         if node.layer is not self.upper:
-            directory.below.add(name)
+            directory.lies_below(name)
             if node.attrs is None or node.attrs.nlink + node.lost > 1:
                 self.hidden.setdefault(node.number, set()).add((parent.ino, name))
             node.lost += 1
         if name in directory.below:
-            directory.whiteouts.add(name)
+            directory.hide(name)
         parent.changed()
-        reachable = node.names or node.fd >= 0 or node.ghost >= 0
+        named = node.parent is not None
+        reachable = named or node.fd >= 0 or node.ghost >= 0
         if reachable or node.attrs is None or moving:
             node.changed()
         else:
@@ -233,7 +240,7 @@ class Tree:
             left = 0 if node.kind is Kind.DIRECTORY else max(node.attrs.nlink - 1, 0)
             node.attrs = node.attrs._replace(nlink=left)
             node.reply = None
-        if not node.names and not moving:
+        if not named and not moving:
             self.collect(node)
 
     def forget(self, ino: int, count: int) -> None:
@@ -250,27 +257,61 @@ class Tree:
         if node.ino == ROOT or node.lookups:
             return
         if node.directory is not None:
-            if any(not child.idle for child in node.directory.children.values()):
+            if not _is_quiet(node.directory):
                 return
             self.fold(node)
-        self.descriptors.drop(node)
-        if node.names:
-            node.changed()
+        if node.kind is Kind.DIRECTORY:
+            self.descriptors.drop(node)
+        if node.parent is not None:
+            node.unload()
+            self._count_forgotten(node.parent)
         elif not node.opens:
-            self.nodes.pop(node.ino, None)
-            node.lay()
+            self._drop(node)
+
+    def _count_forgotten(self, parent: Node) -> None:
+        """Fold *parent*, which may stay known for long, once all its children are forgotten.
+
+        They are looked at once for as many as there are, so that each costs the same
+        however many there are.
+        """
+        directory = parent.directory
+        if directory is None:
+            return
+        directory.forgotten += 1
+        if directory.forgotten >= len(directory.children):
+            directory.forgotten = 0
+            if _is_quiet(directory):
+                self.fold(parent)
 
     def fold(self, node: Node) -> None:
         """Drop the listing of *node*; the layers have it."""
         assert node.directory is not None
         for name, child in node.directory.children.items():
-            if (here := Name(node, name)) in child.names:
-                child.names.remove(here)
-            if not child.names and not child.opens and not child.lookups:
-                self.descriptors.drop(child)
-                self.nodes.pop(child.ino, None)
-                child.lay()
+            child.lose(node, name)
+            if child.parent is None and not child.opens and not child.lookups:
+                self._drop(child)
         node.directory = None
+
+    def _drop(self, node: Node) -> None:
+        if node.kind is Kind.DIRECTORY:
+            self.descriptors.drop(node)
+        self.nodes.pop(node.ino, None)
+        node.lay()
+        self.dropped += 1
+
+    def tidy(self) -> None:
+        """Give back the memory that many dropped nodes leave, which takes milliseconds."""
+        self.dropped = 0
+        kept = dict(self.nodes)
+        self.nodes.clear()  # a dictionary never becomes smaller by itself
+        self.nodes.update(kept)
+        gc.collect()  # and the interpreter keeps 2,000 tuples of each size, all over the place
+        trim()
+
+
+def _is_quiet(directory: Directory) -> bool:
+    """Whether nobody knows any of the children."""
+    return all(child.idle for child in directory.children.values())
 
 
 def _no_upper(node: Node, name: Name) -> None:
