@@ -247,19 +247,34 @@ class Operations(pyfuse3.Operations):
 
     @replies
     async def readdir(self, fh: FileHandleT, start_id: int, token: "ReaddirToken") -> None:
-        fs = self._fs
-        listing = fs.listing(fh, start_id)
-        for position in range(start_id, len(listing.names)):
-            name = listing.names[position]
-            node = fs.listed(listing, name)
+        listing = self._fs.listing(fh, start_id)
+        here = listing.node
+        reply = pyfuse3.readdir_reply
+        # fuse_direntplus_link() of the kernel counts no reference for these two.
+        if start_id < 1 and not reply(token, b".", self._entry(here), 1):
+            return
+        if start_id < 2 and not reply(token, b"..", self._entry(here.parent or here), 2):
+            return
+        names = listing.names
+        child = self._fs.tree.directory(here).children.get
+        filled = start_id < 2
+        for position in range(max(start_id - 2, 0), len(names)):
+            name = names[position]
+            node = child(name)
             if node is None:
-                continue
-            entry = self._entry(node)
-            if not pyfuse3.readdir_reply(token, name, entry, position + 1):
+                continue  # gone since
+            entry = node.reply
+            if entry is None:
+                try:
+                    entry = self._entry(node)
+                except OSError:
+                    if filled:
+                        return  # what is in it counts; the kernel asks for the rest
+                    raise
+            if not reply(token, name, entry, position + 3):
                 return
-            if name not in (b".", b".."):
-                # fuse_direntplus_link() of the kernel counts no reference for those two.
-                node.lookups += 1
+            node.lookups += 1
+            filled = True
 
     @replies
     async def releasedir(self, fh: FileHandleT) -> None:

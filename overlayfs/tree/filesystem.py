@@ -15,7 +15,7 @@ from overlayfs.union.attrs import Caller, Kind
 
 
 class Listing:
-    """A directory being read: the names as they were when reading began.
+    """A directory being read: the names as they were when reading began, the dots left out.
 
     Positions are indexes, so they stay right while files come and go.
     """
@@ -140,17 +140,8 @@ class Filesystem:
         """What *handle* lists, taken anew when reading starts over."""
         listing = self._listings[handle]
         if not offset:
-            listing.names = [b".", b"..", *self.tree.directory(listing.node).children]
+            listing.names = list(self.tree.directory(listing.node).children)
         return listing
-
-    def listed(self, listing: Listing, name: bytes) -> Node | None:
-        """The node under a name of *listing*; None if it is gone since."""
-        node = listing.node
-        if name == b".":
-            return node
-        if name == b"..":
-            return node.names[0].parent if node.names else node
-        return self.tree.directory(node).children.get(name)
 
     def directory(self, handle: int) -> Node:
         """The directory that *handle* lists."""
