@@ -4,7 +4,8 @@ import errno
 import functools
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from types import CoroutineType
+from typing import Any, ParamSpec, TypeVar, overload
 
 from pyfuse3 import FUSEError
 
@@ -12,19 +13,29 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Later = Coroutine[Any, Any, T]
 
 
-def replies(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+@overload
+def replies(handler: Callable[P, Later[T]]) -> Callable[P, Later[T]]: ...
+@overload
+def replies(handler: Callable[P, T | Later[T]]) -> Callable[P, Later[T]]: ...
+def replies(handler: Callable[P, Any]) -> Callable[P, Later[Any]]:
     """Answer the kernel with an errno, whatever *handler* raises.
 
     pyfuse3 understands FUSEError only; anything else, OSError included, ends its main loop
     and leaves every user of the mount with ENOTCONN.
+
+    A handler that need not wait is no coroutine, or gives one only when it must: pyfuse3
+    gets one from here, and another within would be a tenth of a short request.
     """
 
     @functools.wraps(handler)
-    async def reply(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def reply(*args: P.args, **kwargs: P.kwargs) -> Any:
         try:
-            return await handler(*args, **kwargs)
+            answer = handler(*args, **kwargs)
+            if isinstance(answer, CoroutineType):
+                answer = await answer
         except FUSEError:
             raise
         except OSError as exc:
@@ -33,5 +44,6 @@ def replies(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
         except Exception as exc:
             log.exception("%s: answering EIO", handler.__name__)
             raise FUSEError(errno.EIO) from exc
+        return answer
 
     return reply

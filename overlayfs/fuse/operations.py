@@ -7,8 +7,8 @@ all handles of a file share its body.
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyfuse3
 from pyfuse3 import (
@@ -36,6 +36,10 @@ from overlayfs.union.presentation import Presentation
 
 if TYPE_CHECKING:
     from pyfuse3 import ReaddirToken
+
+
+# Flags of open(2) that ask for a copy.
+_CHANGES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 
 
 class Operations(pyfuse3.Operations):
@@ -69,6 +73,8 @@ class Operations(pyfuse3.Operations):
         self._tidying = tidying
         self._fs = filesystem
         self._nodes = filesystem.tree.nodes
+        # Of answers that say nothing but this, pyfuse3 takes a copy at once.
+        self._opened = FileInfo(keep_cache=True)
 
     def init(self) -> None:
         self._ready()
@@ -97,13 +103,11 @@ class Operations(pyfuse3.Operations):
     # -- finding -----------------------------------------------------------------------
 
     @replies
-    async def lookup(
-        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
-    ) -> EntryAttributes:
-        try:
-            return self._entry(self._fs.lookup(parent_inode, name))
-        except FileNotFoundError:
+    def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
+        node = self._fs.lookup(parent_inode, name)
+        if node is None:
             return self._convert.missing
+        return node.reply or self._entry(node)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for ino, count in inode_list:
@@ -111,8 +115,9 @@ class Operations(pyfuse3.Operations):
         self._tidying.look()
 
     @replies
-    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return self._entry(self._node(inode))
+    def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        node = self._nodes[inode]
+        return node.reply or self._entry(node)
 
     @replies
     async def setattr(
@@ -144,34 +149,34 @@ class Operations(pyfuse3.Operations):
         return self._convert.groups({ctx.gid, *pyfuse3.get_sup_groups(ctx.pid)})
 
     @replies
-    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+    def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
         return self._fs.readlink(inode)
 
     # -- names -------------------------------------------------------------------------
 
     @replies
-    async def mknod(
+    def mknod(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         made = self._fs.make(parent_inode, name, mode, self._convert.caller(ctx), rdev=rdev)
         return self._entry(made)
 
     @replies
-    async def mkdir(
+    def mkdir(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
     ) -> EntryAttributes:
         return self._entry(self._fs.make(parent_inode, name, mode, self._convert.caller(ctx)))
 
     @replies
-    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+    def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         self._fs.unlink(parent_inode, name)
 
     @replies
-    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+    def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         self._fs.rmdir(parent_inode, name)
 
     @replies
-    async def symlink(
+    def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         return self._entry(self._fs.symlink(parent_inode, name, target, self._convert.caller(ctx)))
@@ -197,15 +202,27 @@ class Operations(pyfuse3.Operations):
     # -- files -------------------------------------------------------------------------
 
     @replies
-    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        node = self._node(inode)
+    def open(
+        self, inode: InodeT, flags: FlagT, ctx: RequestContext
+    ) -> FileInfo | Coroutine[Any, Any, FileInfo]:
+        node = self._nodes[inode]
+        if flags & _CHANGES:
+            return self._open_for_changes(node, flags, ctx)
+        self._fs.files.hold(node)
+        return self._handle(node)
+
+    async def _open_for_changes(self, node: Node, flags: FlagT, ctx: RequestContext) -> FileInfo:
         await self._fs.files.open(node, flags, self._convert.caller(ctx))
         if flags & os.O_TRUNC and ctx.uid:
             await self._drop_sgid(node, ctx)
-        return FileInfo(fh=FileHandleT(inode), keep_cache=True)
+        return self._handle(node)
+
+    def _handle(self, node: Node) -> FileInfo:
+        self._opened.fh = FileHandleT(node.ino)
+        return self._opened
 
     @replies
-    async def create(
+    def create(
         self,
         parent_inode: InodeT,
         name: FileNameT,
@@ -214,24 +231,25 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> tuple[FileInfo, EntryAttributes]:
         node = self._fs.create(parent_inode, name, mode, self._convert.caller(ctx))
-        return FileInfo(fh=FileHandleT(node.ino), keep_cache=True), self._entry(node)
+        return self._handle(node), self._entry(node)
 
     @replies
-    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        # Any buffer serves: pyfuse3 asks for its bytes only.
-        return await self._fs.files.read(self._nodes[fh], off, size)  # type: ignore[return-value]
+    def read(  # type: ignore[override]  # any buffer serves: pyfuse3 asks for its bytes only
+        self, fh: FileHandleT, off: int, size: int
+    ) -> memoryview | Coroutine[Any, Any, memoryview]:
+        return self._fs.files.read(self._nodes[fh], off, size)
 
     @replies
-    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+    def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         return self._fs.files.write(self._nodes[fh], off, buf)
 
     @replies
-    async def flush(self, fh: FileHandleT) -> None:
+    def flush(self, fh: FileHandleT) -> None:
         # Nothing is held back that close(2) should wait for; the kernel asks just once.
         raise FUSEError(errno.ENOSYS)
 
     @replies
-    async def release(self, fh: FileHandleT) -> None:
+    def release(self, fh: FileHandleT) -> None:
         self._fs.files.release(self._nodes[fh])
 
     @replies
@@ -242,11 +260,11 @@ class Operations(pyfuse3.Operations):
     # -- directories -------------------------------------------------------------------
 
     @replies
-    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+    def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         return FileHandleT(self._fs.opendir(inode))
 
     @replies
-    async def readdir(self, fh: FileHandleT, start_id: int, token: "ReaddirToken") -> None:
+    def readdir(self, fh: FileHandleT, start_id: int, token: "ReaddirToken") -> None:
         listing = self._fs.listing(fh, start_id)
         here = listing.node
         reply = pyfuse3.readdir_reply
@@ -277,7 +295,7 @@ class Operations(pyfuse3.Operations):
             filled = True
 
     @replies
-    async def releasedir(self, fh: FileHandleT) -> None:
+    def releasedir(self, fh: FileHandleT) -> None:
         self._fs.releasedir(fh)
 
     @replies
@@ -288,13 +306,16 @@ class Operations(pyfuse3.Operations):
     # -- extended attributes -----------------------------------------------------------
 
     @replies
-    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+    def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
         self._check_xattrs(name)
-        value = self._fs.attributes.xattr(self._node(inode), name)
+        value = self._fs.attributes.xattr(self._nodes[inode], name)
+        if value is None:
+            # Asked for before each write (security.capability), so without a detour.
+            raise FUSEError(errno.ENODATA)
         return self._convert.xattr_shown(name, value)
 
     @replies
-    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+    def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         self._check_xattrs()
         found = self._fs.attributes.xattrs(self._node(inode))
         # xattr(7): to others they are invisible.  The kernel refuses their values by itself.
@@ -321,10 +342,10 @@ class Operations(pyfuse3.Operations):
     # -- the whole ---------------------------------------------------------------------
 
     @replies
-    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+    def statfs(self, ctx: RequestContext) -> StatvfsData:
         return statvfs(self._fs.statvfs(), read_only=self._fs.tree.upper is None)
 
     @replies
-    async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
+    def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
         # Asked only without default_permissions, where whoever mounted may do everything.
         raise FUSEError(errno.ENOSYS)

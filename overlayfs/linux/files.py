@@ -94,6 +94,17 @@ def _copy_bytes(source: int, target: int, start: int, end: int) -> None:
         at += os.pwrite(target, data, at)
 
 
+def read_at(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill *buffer* from *offset*; how much was read, less at the end of the file only."""
+    done = 0
+    while done < len(buffer):
+        step = os.preadv(fd, [buffer[done:]], offset + done)
+        if not step:
+            break
+        done += step
+    return done
+
+
 def write_at(fd: int, data: bytes, offset: int) -> int:
     """Write *data* at *offset*; how much of it was written.
 

@@ -88,13 +88,14 @@ class Attributes:
                 self._listed.add(node)
         return node.xattrs
 
-    def xattr(self, node: Node, name: bytes) -> bytes:
-        """The extended attribute *name*; OSError ENODATA when it is not there."""
+    def xattr(self, node: Node, name: bytes) -> bytes | None:
+        """The extended attribute *name*, None when it is not there.
+
+        OSError EOPNOTSUPP for what no file can have.
+        """
         value = self.xattrs(node).get(name)
-        if value is None:
-            if not name.startswith(_NAMESPACES):
-                raise OSError(errno.EOPNOTSUPP, "no such namespace", name)
-            raise OSError(errno.ENODATA, "no such attribute", name)
+        if value is None and not name.startswith(_NAMESPACES):
+            raise OSError(errno.EOPNOTSUPP, "no such namespace", name)
         return value
 
     async def set_xattr(self, node: Node, name: bytes, value: bytes) -> None:
@@ -118,7 +119,8 @@ class Attributes:
         """Remove the extended attribute *name*; OSError ENODATA when it is not there."""
         if name in _LISTS and name not in self.xattrs(node):
             return  # as on a disk: the mode says it all then
-        self.xattr(node, name)
+        if self.xattr(node, name) is None:
+            raise OSError(errno.ENODATA, "no such attribute", name)
         upper = await self._in_upper(node)
         node.xattrs = None
         node.changed()

@@ -346,6 +346,7 @@ class CopyUp:
             os.dup2(body, node.fd, inheritable=False)
         if body >= 0 and node.ghost >= 0:
             os.dup2(body, node.ghost, inheritable=False)
+        self._tree.bodies.drop(node.ino)
         node.layer = upper
         node.apart = apart
         node.lost = 0

@@ -48,20 +48,19 @@ class Filesystem:
         self._handles = 0
         self._targets = Recent(tree, _forget_target, 10_000)
 
-    def lookup(self, parent: int, name: bytes) -> Node:
-        """The node called *name*, with one more reference; FileNotFoundError if none."""
-        if len(name) > LONGEST_NAME:
-            raise OSError(errno.ENAMETOOLONG, "name too long", name)
-        tree = self.tree
-        above = tree.node(parent)
-        if name == b".":
-            node = above
-        elif name == b"..":
-            node = above.parent or above
-        else:
-            node = tree.child(above, name)
+    def lookup(self, parent: int, name: bytes) -> Node | None:
+        """The node called *name*, with one more reference; None if there is none."""
+        above = self.tree.nodes[parent]
+        directory = above.directory
+        if directory is None:
+            directory = self.tree.directory(above)
+        node = directory.children.get(name)
+        if node is None:
+            node = _special(above, name)
+            if node is None:
+                return None
         if node.reply is None:
-            tree.attrs(node)
+            self.tree.attrs(node)
         node.lookups += 1
         return node
 
@@ -172,3 +171,14 @@ class Filesystem:
             layer.close()
         if self.tree.upper is not None:
             self.tree.upper.close()
+
+
+def _special(directory: Node, name: bytes) -> Node | None:
+    """The node called *name* that no listing has: ``.`` or ``..``."""
+    if name == b".":
+        return directory
+    if name == b"..":
+        return directory.parent or directory
+    if len(name) > LONGEST_NAME:
+        raise OSError(errno.ENAMETOOLONG, "name too long", name)
+    return None

@@ -222,6 +222,7 @@ class Loading:
     def _rise(self, node: Node) -> None:
         """The body of *node* turned out to be in the upper layer, copied in a past mount."""
         assert self._tree.upper is not None
+        self._tree.bodies.drop(node.ino)
         node.layer = self._tree.upper
         node.lay()
         node.lost = 0

@@ -15,6 +15,7 @@ from overlayfs.layers.upper import Upper
 from overlayfs.linux import fds
 from overlayfs.linux.memory import trim
 from overlayfs.linux.xattrs import Place
+from overlayfs.tree.bodies import Bodies
 from overlayfs.tree.descriptors import DirectoryDescriptors
 from overlayfs.tree.elsewhere import Elsewhere
 from overlayfs.tree.loading import Loading
@@ -26,6 +27,19 @@ from overlayfs.union.merge import Found
 # What can be opened without an effect on others.
 _OPENED = (Kind.FILE, Kind.DIRECTORY, Kind.FIFO)
 _OPENED_BELOW = (Kind.FILE,)
+
+
+# So many files of lower layers stay open at most, some KiB of the kernel's memory each.
+_BODIES = 4096
+
+
+class Nodes(dict[int, Node]):
+    """Nodes by the numbers that the kernel knows; OSError ESTALE for any other."""
+
+    __slots__ = ()
+
+    def __missing__(self, ino: int) -> Node:
+        raise OSError(errno.ESTALE, f"no inode {ino:#x}")
 
 
 class Tree:
@@ -49,9 +63,10 @@ class Tree:
         stack = (upper, *layers) if upper is not None else self.layers
         self.root = Node(ROOT, Kind.DIRECTORY, stack[0], stack, number=ROOT)
         self.root.lookups = 1
-        self.nodes: dict[int, Node] = {ROOT: self.root}
+        self.nodes = Nodes({ROOT: self.root})
         self.dropped = 0  # nodes, since the tree was last tidied
         self.descriptors = DirectoryDescriptors(descriptors)
+        self.bodies = Bodies(min(descriptors, _BODIES))
         self.elsewhere = Elsewhere(self)
         self._loading = Loading(self)
         self.numbers = Numbers(narrow=narrow)
@@ -64,6 +79,7 @@ class Tree:
     def close(self) -> None:
         """Close all descriptors but the layers' own."""
         self.descriptors.close()
+        self.bodies.close()
         for node in self.nodes.values():
             if node.fd >= 0:
                 os.close(node.fd)
@@ -75,10 +91,7 @@ class Tree:
 
     def node(self, ino: int) -> Node:
         """The node that the kernel knows as *ino*; OSError ESTALE if there is none."""
-        try:
-            return self.nodes[ino]
-        except KeyError:
-            raise OSError(errno.ESTALE, f"no inode {ino:#x}") from None
+        return self.nodes[ino]
 
     def directory(self, node: Node) -> Directory:
         """The listing of *node*, read from the layers when first asked for."""
@@ -262,6 +275,8 @@ class Tree:
             self.fold(node)
         if node.kind is Kind.DIRECTORY:
             self.descriptors.drop(node)
+        else:
+            self.bodies.drop(node.ino)
         if node.parent is not None:
             node.unload()
             self._count_forgotten(node.parent)
@@ -295,6 +310,8 @@ class Tree:
     def _drop(self, node: Node) -> None:
         if node.kind is Kind.DIRECTORY:
             self.descriptors.drop(node)
+        else:
+            self.bodies.drop(node.ino)
         self.nodes.pop(node.ino, None)
         node.lay()
         self.dropped += 1

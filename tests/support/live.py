@@ -1,5 +1,6 @@
 """The live tree without FUSE, by paths: what requests of the kernel would come to."""
 
+import errno
 import os
 import stat
 from collections.abc import Coroutine, Iterator
@@ -40,7 +41,10 @@ class Live:
         """The node at *path*, found as the kernel finds it."""
         node = self.fs.tree.node(ROOT)
         for name in Path(path).parts:
-            node = self.fs.lookup(node.ino, os.fsencode(name))
+            found = self.fs.lookup(node.ino, os.fsencode(name))
+            if found is None:
+                raise FileNotFoundError(errno.ENOENT, "no such file", name)
+            node = found
         return node
 
     def place(self, path: str) -> tuple[int, bytes]:
@@ -82,7 +86,10 @@ class Live:
 
     def open(self, path: str, flags: int) -> Node:
         node = self.node(path)
-        at_once(self.fs.files.open(node, flags, self.caller))
+        if flags == os.O_RDONLY:
+            self.fs.files.hold(node)
+        else:
+            at_once(self.fs.files.open(node, flags, self.caller))
         return node
 
     def write(self, path: str, data: bytes, *, flags: int = os.O_WRONLY) -> None:
