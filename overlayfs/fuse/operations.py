@@ -7,10 +7,12 @@ all handles of a file share its body.
 import errno
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyfuse3
+import trio
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -37,6 +39,8 @@ from overlayfs.union.presentation import Presentation
 if TYPE_CHECKING:
     from pyfuse3 import ReaddirToken
 
+# So many files are forgotten in a millisecond or two.
+_WITHOUT_PAUSE = 1000
 
 # Flags of open(2) that ask for a copy.
 _CHANGES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
@@ -71,6 +75,7 @@ class Operations(pyfuse3.Operations):
         self._syncs = presentation.sync
         self._ready = ready
         self._tidying = tidying
+        self._forgotten: deque[Sequence[tuple[InodeT, int]]] = deque()
         self._fs = filesystem
         self._nodes = filesystem.tree.nodes
         # Of answers that say nothing but this, pyfuse3 takes a copy at once.
@@ -110,8 +115,17 @@ class Operations(pyfuse3.Operations):
         return node.reply or self._entry(node)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
-        for ino, count in inode_list:
-            self._fs.forget(ino, count)
+        self._forgotten.append(inode_list)
+        if len(self._forgotten) > 1:
+            return  # another task is at it
+        while self._forgotten:
+            # The kernel forgets 65,000 at once, and others are not to wait for that; the order
+            # counts, as a directory comes after what is in it.
+            for number, (ino, count) in enumerate(self._forgotten[0], 1):
+                self._fs.forget(ino, count)
+                if not number % _WITHOUT_PAUSE:
+                    await trio.lowlevel.checkpoint()
+            self._forgotten.popleft()
         self._tidying.look()
 
     @replies
