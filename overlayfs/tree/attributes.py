@@ -16,6 +16,9 @@ from overlayfs.union import acl
 from overlayfs.union.attrs import AttrChange, Attrs, Kind
 from overlayfs.union.names import Format
 
+# So many files' extended attributes are kept in mind; files without any cost nothing.
+_KEPT = 10_000
+
 
 class Attributes:
     """Reads and changes what is known of the nodes of *tree*."""
@@ -23,7 +26,7 @@ class Attributes:
     def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
         self._tree = tree
         self._copy_up = copy_up
-        self._listed = Recent(tree, _forget_xattrs, 10_000)
+        self._kept = Recent(tree, _forget_xattrs, _KEPT)
 
     async def change(self, node: Node, change: AttrChange) -> None:
         """Apply *change*; what is None in it stays.
@@ -85,7 +88,7 @@ class Attributes:
         if node.xattrs is None:
             node.xattrs = node.layer.xattrs(self._tree.place(node)) or _NO_XATTRS
             if node.xattrs:
-                self._listed.add(node)
+                self._kept.add(node)
         return node.xattrs
 
     def xattr(self, node: Node, name: bytes) -> bytes | None:

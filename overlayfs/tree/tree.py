@@ -279,7 +279,8 @@ class Tree:
             self.bodies.drop(node.ino)
         if node.parent is not None:
             node.unload()
-            self._count_forgotten(node.parent)
+            for parent, _ in node.names:
+                self._count_forgotten(parent)
         elif not node.opens:
             self._drop(node)
 
@@ -295,7 +296,9 @@ class Tree:
         directory.forgotten += 1
         if directory.forgotten >= len(directory.children):
             directory.forgotten = 0
-            if _is_quiet(directory):
+            if not parent.lookups:
+                self.collect(parent)
+            elif _is_quiet(directory):
                 self.fold(parent)
 
     def fold(self, node: Node) -> None:
