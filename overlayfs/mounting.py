@@ -1,4 +1,7 @@
-"""Mounting an image of the store, and what comes after."""
+"""Mounting an image of the store, and what comes after.
+
+Who lists mounts or unmounts needs no layers and no tree: these are imported where they are used.
+"""
 
 import errno
 import logging
@@ -7,26 +10,27 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from overlayfs.daemon import LOG_FORMAT, leave_behind
 from overlayfs.errors import MountFailed, OverlayError
-from overlayfs.layers.lower import Layer, Links
 from overlayfs.linux import notify
 from overlayfs.linux.mounts import unmount as unmount_at
-from overlayfs.serving import Stack, fuse_options, serve
 from overlayfs.store.mounts import MountDirectory, Record, directories, is_mounted
 from overlayfs.store.paths import record as layer_record
 from overlayfs.store.records import LayerRecord
 from overlayfs.store.records import read as read_record
 from overlayfs.store.store import Store, StoredImage
-from overlayfs.tree.changes import Change
-from overlayfs.tree.changes import changes as compare
-from overlayfs.tree.tree import Tree
 from overlayfs.union.names import Format
 from overlayfs.union.policy import PLAIN, Policy
 from overlayfs.union.presentation import AS_IT_IS, Presentation
+
+if TYPE_CHECKING:
+    from overlayfs.layers.lower import Links
+    from overlayfs.serving import Stack
+    from overlayfs.tree.changes import Change
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +135,8 @@ def mount(
     Leaves a daemon behind that serves the mount; with *foreground* this process serves it
     and returns when it is unmounted.  Raises MountFailed, and leaves nothing then.
     """
+    from overlayfs.serving import fuse_options, serve
+
     path = check_mountpoint(mountpoint)
     _finish_dead(store)
     directory = MountDirectory.create(store.root)
@@ -193,7 +199,9 @@ def _written(directory: MountDirectory) -> MountRecord:
     return MountRecord.of(directory, record)
 
 
-def _stack(record: Record) -> Stack:
+def _stack(record: Record) -> "Stack":
+    from overlayfs.serving import Stack
+
     return Stack(
         lowers=tuple(Path(layer) for layer in reversed(record.layers)),
         upper=Path(record.upper) if record.upper else None,
@@ -203,7 +211,7 @@ def _stack(record: Record) -> Stack:
     )
 
 
-def _links(lower: Path) -> Links:
+def _links(lower: Path) -> "Links":
     """The hard links of an unpacked layer, from a file that is opened now and read later."""
     path = layer_record(lower.parent)
     if not path.exists():
@@ -319,7 +327,7 @@ def _absolute(mountpoint: Path) -> Path:
     return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 
 
-def changes(store: Store, mountpoint: Path) -> Iterator[Change]:
+def changes(store: Store, mountpoint: Path) -> "Iterator[Change]":
     """What was changed at *mountpoint* since it was mounted, from the upper directory."""
     path = _absolute(mountpoint)
     for directory, record in directories(store.root):
@@ -331,7 +339,11 @@ def changes(store: Store, mountpoint: Path) -> Iterator[Change]:
     )
 
 
-def _changes(record: Record) -> Iterator[Change]:
+def _changes(record: Record) -> "Iterator[Change]":
+    from overlayfs.layers.lower import Layer
+    from overlayfs.tree.changes import changes as compare
+    from overlayfs.tree.tree import Tree
+
     if record.upper is None:
         return
     upper = Layer(Path(record.upper), Format(record.format), 0)

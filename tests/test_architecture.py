@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "overlayfs"
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "printable": (set(), set()),
+    "version": (set(), set()),
     "linux": (set(), set()),
     "union": (set(), set()),
     "image": ({"errors", "printable"}, {"msgspec"}),
@@ -42,6 +43,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             "union",
             "errors",
             "printable",
+            "version",
         },
         {"click", "rich"},
     ),

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import click
 
-from overlayfs.cli.version import VERSION
 from overlayfs.errors import OverlayError
 from overlayfs.printable import printable
+from overlayfs.version import VERSION
 
 # Loaded when used: drawing and mounting import much that `--help` and `ps` do not need.
 COMMANDS = {

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from overlayfs.cli.mountoptions import Wanted, parse
-from overlayfs.cli.version import VERSION
 from overlayfs.daemon import LOG_FORMAT, leave_behind
 from overlayfs.errors import MountFailed, OverlayError
 from overlayfs.printable import printable
 from overlayfs.serving import Stack, fuse_options, native_format, remount, serve
+from overlayfs.version import VERSION
 
 _USAGE = """\
 usage: pyoverlayfs [-f] [-d] [-s] -o OPTIONS [SOURCE] MOUNTPOINT

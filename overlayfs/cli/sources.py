@@ -1,8 +1,6 @@
 """What the word SOURCE of a command means: an image in a file, or one in the store."""
 
-from overlayfs.archive.detect import open_image
 from overlayfs.archive.location import Location, Transport
-from overlayfs.cli import progress
 from overlayfs.errors import ImageNotFound, InvalidImage
 from overlayfs.image.platform import Platform
 from overlayfs.store.store import Store, StoredImage
@@ -23,6 +21,10 @@ def find_image(store: Store, source: str, platform: Platform | None = None) -> S
                 f"{source}: no such file, and no image of that name in the store {store.root}",
                 hint="`pyoverlay images` lists the images in the store",
             ) from exc
+    # What reads archives takes longer to import than an image of the store to mount.
+    from overlayfs.archive.detect import open_image
+    from overlayfs.cli import progress
+
     with (
         open_image(source, platform=platform, scratch=store.scratch) as image,
         progress.shown(source) as shown,

@@ -1,18 +1,26 @@
-"""What a shell offers when Tab is pressed: images, mount points, and files beside them."""
+"""What a shell offers when Tab is pressed: images, mount points, and files beside them.
+
+Imported by all commands, so what only a completion needs is not imported before one.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from overlayfs.errors import OverlayError
 from overlayfs.store.paths import default_root
 from overlayfs.store.store import Store
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
-def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+
+def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Names in the store that begin so, else files."""
+    from click.shell_completion import CompletionItem
+
     names = [name for store in _store(ctx) for image in store.images() for name in image.names]
     found = [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
     # First, since bash forgets at this word what was offered before it.
@@ -21,8 +29,10 @@ def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 def mountpoints(
     ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+) -> "list[CompletionItem]":
     """Where something of pyoverlay is mounted, and begins so."""
+    from click.shell_completion import CompletionItem
+
     from overlayfs import mounting
 
     places = [str(record.mountpoint) for store in _store(ctx) for record in mounting.mounts(store)]

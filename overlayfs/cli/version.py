@@ -1,8 +1,8 @@
-"""``pyoverlay version``, and the version itself; pyproject.toml reads it here."""
+"""``pyoverlay version``."""
 
 import click
 
-VERSION = "0.1.0"
+from overlayfs.version import VERSION
 
 
 @click.command(name="version")

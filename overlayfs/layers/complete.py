@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from overlayfs.errors import InvalidImage
+from overlayfs.layers.failure import explain
 from overlayfs.layers.inodes import IMPLIED, Inode, Inodes
 from overlayfs.layers.lower import Layer
-from overlayfs.layers.writer import explain
 from overlayfs.linux import fds, files
 from overlayfs.printable import printable
 from overlayfs.union.attrs import Kind

@@ -1,7 +1,6 @@
 """A tar becomes a layer directory."""
 
 import contextlib
-import errno
 import logging
 import os
 import tarfile
@@ -14,6 +13,7 @@ from overlayfs.errors import InvalidImage, OverlayError
 from overlayfs.layers import member as tar
 from overlayfs.layers.blocks import Blocks, StreamFailed
 from overlayfs.layers.directories import Directories, Directory, everything
+from overlayfs.layers.failure import explain
 from overlayfs.layers.inodes import IMPLIED, Inode, Inodes
 from overlayfs.layers.links import Links
 from overlayfs.layers.markers import Markers
@@ -81,27 +81,6 @@ def unpack(stream: BinaryIO, into: Path, fmt: Format, *, name: str = "layer") ->
         raise explain(exc, name) from exc
     finally:
         os.close(root)
-
-
-def explain(exc: OSError, what: str) -> OverlayError:
-    """What to tell the user when *exc* stopped the unpacking of *what*."""
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OverlayError(
-            f"{what}: {exc.strerror or os.strerror(exc.errno)}",
-            hint="make room where the store lies, or choose another place with --root",
-        )
-    kind = InvalidImage if exc.errno in _ENTRY_AT_FAULT else OverlayError
-    return kind(f"{what}: {exc.strerror or exc}")
-
-
-# Names too long, files on the way that are no directories, holes beyond any file's size.
-_ENTRY_AT_FAULT = (
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.ELOOP,
-    errno.EFBIG,
-    errno.EINVAL,
-)
 
 
 class _Writer:

@@ -4,7 +4,6 @@ import ctypes
 import errno
 import os
 import re
-import subprocess
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +26,8 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     code = ctypes.get_errno()
     if code != errno.EPERM:
         raise OSError(code, os.strerror(code), str(mountpoint))
+    import subprocess
+
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

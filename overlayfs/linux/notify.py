@@ -1,7 +1,6 @@
 """Telling a service manager that this service has started; sd_notify(3)."""
 
 import os
-import socket
 
 
 def ready() -> None:
@@ -12,6 +11,8 @@ def ready() -> None:
     name = os.environ.get("NOTIFY_SOCKET")
     if not name:
         return
+    import socket
+
     address = "\0" + name[1:] if name.startswith("@") else name
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.sendto(b"READY=1", address)

@@ -22,7 +22,8 @@ from overlayfs.image.descriptor import Descriptor, MediaType
 from overlayfs.image.digest import Digest, verified
 from overlayfs.image.source import LayerSource
 from overlayfs.image.stream import Stream
-from overlayfs.layers.writer import Unpacked, explain, unpack
+from overlayfs.layers.failure import explain
+from overlayfs.layers.writer import Unpacked, unpack
 from overlayfs.store.pipes import Pipe, Stopped
 from overlayfs.union.names import Format
 

@@ -2,19 +2,22 @@
 
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from overlayfs.image.digest import Digest
 from overlayfs.image.json import encode
-from overlayfs.layers.complete import Completion
-from overlayfs.layers.writer import Unpacked
 from overlayfs.linux.boot import this_boot
 from overlayfs.store import records
 from overlayfs.store.chains import Step
 from overlayfs.store.drafts import remove_path
 from overlayfs.store.paths import Paths, record
 from overlayfs.store.records import BlobRecord, DiffRecord, LayerRecord
+
+if TYPE_CHECKING:
+    from overlayfs.layers.complete import Completion
+    from overlayfs.layers.writer import Unpacked
 
 
 class Layers:
@@ -121,7 +124,7 @@ class Layers:
         records.publish(path, data, through=drafts)
 
 
-def name_of(step: Step, needed: Completion) -> str:
+def name_of(step: Step, needed: "Completion") -> str:
     """What the directory of the layer *step* is called that *needed* that completion."""
     return own_name(step) if needed else step.diff_id.hex
 
@@ -132,7 +135,7 @@ def own_name(step: Step) -> str:
     return f"{step.diff_id.hex}.{parent[:16]}"
 
 
-def write_record(folder: Path, step: Step, unpacked: Unpacked, needed: Completion) -> None:
+def write_record(folder: Path, step: Step, unpacked: "Unpacked", needed: "Completion") -> None:
     """Write the record of the layer that is drafted in *folder*."""
     known = LayerRecord(
         step.diff_id,

@@ -1,4 +1,7 @@
-"""The store: images by name, their layers unpacked."""
+"""The store: images by name, their layers unpacked.
+
+What only an image that is added needs is imported then: it takes longer than all the rest.
+"""
 
 import errno
 import logging
@@ -6,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct
 
@@ -16,11 +19,10 @@ from overlayfs.image.digest import Digest
 from overlayfs.image.json import decode, encode
 from overlayfs.image.reference import Reference
 from overlayfs.image.source import ImageSource
-from overlayfs.layers.writer import explain
+from overlayfs.layers.failure import explain
 from overlayfs.linux import files, locks
 from overlayfs.printable import printable
-from overlayfs.store import adding, records
-from overlayfs.store.adding import Adding, Progress
+from overlayfs.store import records
 from overlayfs.store.chains import steps
 from overlayfs.store.drafts import Drafts
 from overlayfs.store.kept import KeptImage, StoredImage, StoredLayer
@@ -29,7 +31,10 @@ from overlayfs.store.names import Names, called, digests, name_of
 from overlayfs.store.paths import Paths, default_root, tree
 from overlayfs.union.names import Format
 
-__all__ = ["Progress", "Store", "StoredImage", "StoredLayer"]
+if TYPE_CHECKING:
+    from overlayfs.store.adding import Progress
+
+__all__ = ["Store", "StoredImage", "StoredLayer"]
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +92,7 @@ class Store:
 
     # -- adding ------------------------------------------------------------------------
 
-    def add(self, source: ImageSource, *, progress: Progress | None = None) -> StoredImage:
+    def add(self, source: ImageSource, *, progress: "Progress | None" = None) -> StoredImage:
         """The image *source* in the store, under its names; what is there is not read again.
 
         Raises InvalidImage for an image that is damaged or hostile and OverlayError when the
@@ -103,6 +108,8 @@ class Store:
 
     def _known(self, source: ImageSource) -> Descriptor | None:
         """The descriptor of *source* when all of it is here, names included."""
+        from overlayfs.store import adding
+
         chain = adding.image_steps(source)
         given = adding.manifest_of(source)
         here = [one for one in self._names.images() if self._fits(one, source)]
@@ -126,9 +133,11 @@ class Store:
         except InvalidImage:
             return False
 
-    def _take(self, source: ImageSource, progress: Progress | None) -> Descriptor:
+    def _take(self, source: ImageSource, progress: "Progress | None") -> Descriptor:
+        from overlayfs.store import adding
+
         with self._drafts.fresh() as drafts:
-            one = Adding(self._paths, self._layers, self.format, source, drafts)
+            one = adding.Adding(self._paths, self._layers, self.format, source, drafts)
             with adding.held(one.locks()):
                 descriptor = one.run(progress)
             self._names.record(source.names, descriptor, drafts)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from overlayfs.cli.main import COMMANDS
-from overlayfs.cli.version import VERSION
+from overlayfs.version import VERSION
 from tests.support.command import PyOverlay
 from tests.support.images import run
 from tests.support.tree import names

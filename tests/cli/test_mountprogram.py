@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from overlayfs.cli import mountprogram
-from overlayfs.cli.version import VERSION
+from overlayfs.version import VERSION
 from tests.support.union import Stack, write
 
 HELPER = "/sbin/mount.fuse.pyoverlayfs"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayfs.cli.version import VERSION
+from overlayfs.version import VERSION
 
 CHECKOUT = Path(__file__).parents[2]
 
