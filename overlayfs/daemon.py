@@ -1,6 +1,7 @@
 """Leaving a process behind that serves a mount, and hearing from it."""
 
 import errno
+import gc
 import json
 import linecache  # noqa: F401  (for tracebacks, once the mount covers where it lies)
 import logging
@@ -29,6 +30,9 @@ def leave_behind(serve: Callable[[Callable[[], None]], None], logfile: Path | No
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    # What is there by now stays: neither process should look through it, and the daemon need
+    # not copy the pages that a look writes to. It also halves the time in which this one ends.
+    gc.freeze()
     child = os.fork()
     if not child:
         os.close(reading)

@@ -1,5 +1,6 @@
 """The command ``pyoverlay``: its subcommands, and the one place where errors become text."""
 
+import gc
 import importlib
 import os
 import sys
@@ -70,6 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     1 wrong usage, bad input or missing permission; 2 the system failed; 8 interrupted;
     32 the mount failed.
     """
+    try:
+        return _run(arguments)
+    finally:
+        # An interpreter that ends looks for cycles in all modules: a tenth of a short command.
+        gc.freeze()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         result = pyoverlay.main(
             args=None if arguments is None else list(arguments),
