@@ -1,6 +1,7 @@
 """The layers that the store has: unpacked directories, and blobs by diff id."""
 
 import secrets
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ from overlayfs.store.records import BlobRecord, DiffRecord, LayerRecord
 if TYPE_CHECKING:
     from overlayfs.layers.complete import Completion
     from overlayfs.layers.writer import Unpacked
+
+# The coarsest clock of a file system has seconds.
+_CLOCK_TICK = 2_000_000_000
 
 
 class Layers:
@@ -110,6 +114,27 @@ class Layers:
             if layer is not None and layer.boot == boot:
                 found.append((record(path), layer))
         return found
+
+    def changed(self) -> int | None:
+        """When the last thing was added; None while that is too near to be told from the next.
+
+        Everything gets its name in one folder, so the time of that tells, in nanoseconds.
+        """
+        when = self._paths.layers.stat().st_mtime_ns
+        return when if time.time_ns() - when > _CLOCK_TICK else None
+
+    def is_settled(self) -> bool:
+        """Whether nothing was added since ``note_settled``: no record need be read then."""
+        try:
+            noted = self._paths.settled.read_text()
+        except FileNotFoundError:
+            return False
+        return noted == str(self.changed())
+
+    def note_settled(self, changed: int, drafts: Path) -> None:
+        """Note that there is nothing unsettled of what was added until *changed*."""
+        data = str(changed).encode()
+        records.publish(self._paths.settled, data, through=drafts, durable=False)
 
     def settled(self, path: Path, known: DiffRecord | LayerRecord, drafts: Path) -> None:
         """Note that the thing that *known* tells of in *path* is on the disk."""

@@ -73,6 +73,11 @@ class Paths:
         """Which unpacked layer ends a chain, as symbolic links by chain id."""
         return self.root / "layers" / "chains"
 
+    @property
+    def settled(self) -> Path:
+        """When the folder of layers had last changed that is on the disk as a whole."""
+        return self.root / "layers" / "settled"
+
     def directories(self) -> tuple[Path, ...]:
         """What must be there before anything else."""
         blobs = self.root / "blobs" / "sha256"

@@ -156,8 +156,14 @@ class Store:
             raise explain(exc, f"store {self.root}: bringing it to the disk") from exc
 
     def _settle(self) -> None:
+        if self._layers.is_settled():
+            return
+        changed = self._layers.changed()
         unsettled = self._layers.unsettled()
         if not unsettled:
+            if changed is not None:
+                with self._drafts.fresh() as drafts:
+                    self._layers.note_settled(changed, drafts)
             return
         fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

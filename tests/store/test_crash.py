@@ -16,6 +16,7 @@ from overlayfs.store.store import Store, StoredImage
 from overlayfs.union.names import Format
 from tests.store.conftest import BASE, UPPER, Counter, add, contents, docker, oci, opened
 from tests.support.layers import Shown, file, folder, in_child, shown, tar
+from tests.support.stepping import before_each_call
 
 # Three layers, so that some are done while others are not; the last needs the first.
 LAYERS = (
@@ -342,3 +343,34 @@ def test_what_is_settled_survives(tmp_path: Path, expected: list[dict[bytes, Sho
     before = contents(store.root)
     store.settle()
     assert contents(store.root) == before
+
+
+def test_what_is_settled_is_not_looked_through_again(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    add(store, oci(tmp_path / "image", *LAYERS))
+    store.settle()
+    kept = store.root / "layers/sha256"
+    # Long enough ago that what is added next has another time.
+    os.utime(kept, ns=(0, kept.stat().st_mtime_ns - 10_000_000_000))
+    store.settle()
+    looked = [sum(1 for _ in before_each_call(store.settle))]
+    for number in range(100):
+        (kept / f"{number:064x}.json").write_bytes(b"{}")
+    os.utime(kept, ns=(0, kept.stat().st_mtime_ns - 10_000_000_000))
+    looked.append(sum(1 for _ in before_each_call(store.settle)))
+    store.settle()
+    looked.append(sum(1 for _ in before_each_call(store.settle)))
+    assert looked[1] > 300 + looked[0], "a hundred records more were not read"
+    assert looked[2] < 100 > looked[0]
+
+
+def test_what_is_added_to_a_settled_store_is_settled_too(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    for number in range(3):
+        layer = tar(file(f"file{number}", b"data"))
+        add(store, oci(tmp_path / f"image{number}", layer))
+        kept = store.root / "layers/sha256"
+        for age in (0, 10_000_000_000, 10_000_000_000):
+            os.utime(kept, ns=(0, kept.stat().st_mtime_ns - age))
+            store.settle()
+        assert not [path for path in kept.rglob("*.json") if this_boot() in path.read_text()]
