@@ -93,7 +93,7 @@ class Layer:
 
     def scan(self, dir_fd: int) -> Listing:
         """The entries of a directory, whiteouts and opacity told apart."""
-        marker = self._opacity(fds.itself(dir_fd) + b"/.")
+        marker = self._opacity(dir_fd)
         # "x" is no opacity: the directory may hold whiteouts made of an attribute.
         by_attribute = marker == b"x"
         entries: dict[bytes, Found] = {}

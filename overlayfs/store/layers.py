@@ -47,7 +47,7 @@ class Layers:
 
     def directory(self, name: str) -> tuple[Path, LayerRecord] | None:
         """The directory called *name* with its record; None unless it is whole."""
-        path = self._paths.layers / name
+        path = self._paths.layer(name)
         found = records.read(record(path), LayerRecord)
         if found is None or not records.survived(found.boot):
             return None
@@ -61,7 +61,7 @@ class Layers:
 
     def publish(self, draft: Path, name: str, drafts: Path) -> None:
         """Give the complete directory *draft* its final *name*."""
-        path = self._paths.layers / name
+        path = self._paths.layer(name)
         if path.exists():
             # Written in a boot that ended before the disk had it.
             old = drafts / secrets.token_hex(8)

@@ -28,7 +28,8 @@ class Paths:
     """Where things are below *root*.
 
     ``oci-layout``, ``index.json`` and ``blobs`` make an OCI image layout; the rest lies
-    beside it, as image-layout.md allows.
+    beside it, as image-layout.md allows.  Each is made in one step, since an image may have
+    hundreds of layers with several paths each.
     """
 
     root: Path
@@ -66,34 +67,38 @@ class Paths:
     @property
     def layers(self) -> Path:
         """The unpacked layers, and for each diff id what is known of it."""
-        return self.root / "layers" / "sha256"
+        return self.root / "layers/sha256"
 
     @property
     def chains(self) -> Path:
         """Which unpacked layer ends a chain, as symbolic links by chain id."""
-        return self.root / "layers" / "chains"
+        return self.root / "layers/chains"
 
     @property
     def settled(self) -> Path:
         """When the folder of layers had last changed that is on the disk as a whole."""
-        return self.root / "layers" / "settled"
+        return self.root / "layers/settled"
 
     def directories(self) -> tuple[Path, ...]:
         """What must be there before anything else."""
-        blobs = self.root / "blobs" / "sha256"
+        blobs = self.root / "blobs/sha256"
         return (blobs, self.drafts, self.scratch, self.locks, self.layers, self.chains)
 
     def blob(self, digest: Digest) -> Path:
         """The bytes that *digest* names."""
-        return self.root / "blobs" / digest.algorithm / digest.hex
+        return self.root / f"blobs/{digest.algorithm}/{digest.hex}"
 
     def diff(self, diff_id: Digest) -> Path:
         """What is known about the layer *diff_id* whatever it lies on."""
-        return self.layers / f"{diff_id.hex}.json"
+        return self.root / f"layers/sha256/{diff_id.hex}.json"
+
+    def layer(self, name: str) -> Path:
+        """The layer directory *name*."""
+        return self.root / f"layers/sha256/{name}"
 
     def chain(self, chain_id: Digest) -> Path:
         """The link to the unpacked layer that ends the chain *chain_id*."""
-        return self.chains / chain_id.hex
+        return self.root / f"layers/chains/{chain_id.hex}"
 
     def lock(self, name: str) -> Path:
         """The lock file for *name*."""
