@@ -37,6 +37,7 @@ def test_tools_have_no_complaint(command: list[str]) -> None:
         "scripts/test",
         "scripts/conformance",
         "scripts/fuzz",
+        "scripts/bench",
         "scripts/lib/setup.sh",
         ".ci/run",
     ],

@@ -140,8 +140,8 @@ install_test_packages() {
     local missing=() need command package
     for need in \
         skopeo umoci buildah podman debootstrap busybox:busybox-static setfattr:attr setfacl:acl \
-        newuidmap:uidmap git strace mkfs.ext4:e2fsprogs fuse-overlayfs crun setcap:libcap2-bin \
-        pgrep:procps mount xz:xz-utils zstd systemctl:systemd mkfs.btrfs:btrfs-progs; do
+        newuidmap:uidmap git strace mkfs.ext4:e2fsprogs fuse-overlayfs unionfs:unionfs-fuse crun \
+        setcap:libcap2-bin pgrep:procps mount xz:xz-utils zstd systemctl:systemd mkfs.btrfs:btrfs-progs; do
         command=${need%%:*} package=${need#*:}
         PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$package")
     done

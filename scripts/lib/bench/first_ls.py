@@ -16,12 +16,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.lib.bench_images import Image, images
+from scripts.lib.bench.images import Image, images
 from tests.support.images import run
 
 COLD, WARM = "cold", "layers in the store"
@@ -168,9 +168,9 @@ def table(results: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]
             )
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Runs all, prints Markdown, and writes it and JSON into the work directory."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/bench images", description=__doc__)
     parser.add_argument(
         *("--work", "-w"),
         type=Path,
@@ -178,9 +178,9 @@ def main() -> None:
         help="where images (made once), storage and results lie [%(default)s]",
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often [%(default)s]")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if os.geteuid() != 0:
-        sys.exit("scripts/bench: podman's native overlay and owners need root: run it with sudo")
+        sys.exit("scripts/bench images: podman's own overlay and owners need root: use sudo")
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     results = []
@@ -222,7 +222,3 @@ def main() -> None:
     (work / "bench.json").write_text(json.dumps({"machine": about, "results": results}, indent=1))
     (work / "bench.md").write_text(text)
     print(text, end="")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,74 @@
+"""Round after round, each peer in turn, so that what else the machine does hits all alike."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.lib.bench.peers import Peer
+from scripts.lib.bench.results import Mode, Results
+from scripts.lib.bench.rows import Scene, Settings
+from scripts.lib.bench.session import Failed, Session, mounted, on_one_core
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What is to be run, and where: *place* is emptied again."""
+
+    settings: Settings
+    peers: Sequence[Peer]
+    modes: Sequence[Mode]
+    rows: frozenset[str]
+    rounds: int
+    place: Path
+    client: Path
+    say: Callable[[str], object]
+
+    def run(self, scenes: Iterable[Scene], results: Results) -> None:
+        """Adds what is measured to *results* as it comes."""
+        for scene in scenes:
+            wanted = [row.name for row in scene.rows if row.name in self.rows]
+            if not wanted:
+                continue
+            for number in range(self.rounds):
+                self.say(f"{', '.join(wanted)}: round {number + 1} of {self.rounds}")
+                # Nobody is always the first, whose way is made by the one before.
+                turned = number % len(self.peers)
+                for mode in (mode for mode in self.modes if mode in scene.modes):
+                    for peer in (*self.peers[turned:], *self.peers[:turned]):
+                        if peer.has_daemon or not scene.daemons_only:
+                            self._play(scene, wanted, mode, peer, results)
+                # Not in between: on ext4 freeing much slows down who writes next.
+                shutil.rmtree(self.place, ignore_errors=True)
+
+    def _play(
+        self, scene: Scene, wanted: list[str], mode: Mode, peer: Peer, results: Results
+    ) -> None:
+        if all(results.failed(row, mode, peer.name) for row in wanted):
+            return
+        # Whatever was written before is on the disk by now, and no disturbance.
+        os.sync()
+        place = self.place / f"{mode.name.lower()}-{self.peers.index(peer)}"
+        measured = set()
+        try:
+            with on_one_core(wanted=mode is Mode.ONE_CORE):
+                if scene.prepare:
+                    with self._mounted(scene, peer, place) as session:
+                        scene.prepare(session, self.settings)
+                with self._mounted(scene, peer, place) as session:
+                    for sample in scene.play(session, self.settings):
+                        measured.add(sample.row)
+                        if sample.row in wanted:
+                            results.add(sample, mode, peer.name)
+        except Failed as exc:
+            self.say(f"{peer.name}, {mode}: {exc}")
+            for row in wanted:
+                if row not in measured:
+                    results.fail(row, mode, peer.name, str(exc))
+
+    def _mounted(self, scene: Scene, peer: Peer, place: Path) -> AbstractContextManager[Session]:
+        workload = self.settings.workload
+        layers = workload.layers if scene.stack is None else workload.stack(scene.stack)
+        return mounted(peer, layers, scene.lowers(), place, self.client)
