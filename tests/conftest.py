@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.images import debian_root
+
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
@@ -53,6 +55,12 @@ def needs_kernel_overlay(needs_root: None, tmp_path_factory: pytest.TempPathFact
     if tried.returncode != 0:
         pytest.skip(f"the kernel's overlayfs cannot be mounted: {tried.stderr.strip()}")
     subprocess.run(["umount", merged], check=True)
+
+
+@pytest.fixture(scope="session")
+def debian_archive(needs_root: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tar of a minimal root by debootstrap."""
+    return debian_root(tmp_path_factory.mktemp("debootstrap"))
 
 
 def mounts_below(folder: Path) -> list[Path]:

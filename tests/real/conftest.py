@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import PyOverlay
-from tests.support.images import Workshop, debian_root, rich_layout, run, umoci_tree
+from tests.support.images import Workshop, rich_layout, run, umoci_tree
 from tests.support.podman import LAYERS, Containers, image_archive, machine, what_is_missing
 from tests.support.tree import Tree, snapshot
 
@@ -40,11 +40,10 @@ def pyoverlay(tmp_path: Path) -> PyOverlay:
 
 
 @pytest.fixture(scope="session")
-def debian(shop: Workshop) -> Path:
+def debian(shop: Workshop, debian_archive: Path) -> Path:
     """An OCI layout with the image ``debian``: a minimal root by debootstrap, in one layer."""
-    archive = debian_root(shop.folder)
     container = shop.buildah("from", "scratch")
-    shop.buildah("add", "--quiet", container, archive, "/")
+    shop.buildah("add", "--quiet", container, debian_archive, "/")
     shop.buildah("commit", "--quiet", "--format=oci", container, "localhost/debian")
     shop.buildah("rm", container)
     layout = shop.folder / "debian-layout"

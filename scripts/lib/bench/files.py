@@ -122,7 +122,7 @@ def main(arguments: Sequence[str], size: Size = FULL, debian: Path | None = None
                 rows=frozenset(names),
                 rounds=rounds,
                 place=work / "runs",
-                client=_client(work),
+                client=compiled_client(work),
                 say=say,
             ).run(catalogue.scenes(size), results)
         except KeyboardInterrupt:
@@ -170,7 +170,8 @@ def _alone(work: Path) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _client(work: Path) -> Path:
+def compiled_client(work: Path) -> Path:
+    """The program that makes the calls of the micro rows."""
     program = work / "client"
     run("cc", "-O2", "-o", program, Path(__file__).with_name("client.c"))
     return program
