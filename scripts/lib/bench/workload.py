@@ -198,7 +198,8 @@ def _make_changes(layer: Path, size: Size) -> None:
     (opaque / "alone").write_text("nothing else is left here\n")
     for name in ("usr/share", "etc"):
         (layer / "debian" / name).mkdir(parents=True)
-    _hide(layer / "debian/usr/share/doc")
+    # Nothing that packages are installed into: unionfs-fuse shows a device there.
+    _hide(layer / "debian/usr/share/lintian")
     (layer / "debian/etc/motd").write_text("replaced\n")
 
 
