@@ -209,7 +209,7 @@ def test_json_has_all_that_was_measured() -> None:
 
 def test_the_picture_has_each_row_and_asks_nobody_for_anything(tmp_path: Path) -> None:
     file = tmp_path / "plot.svg"
-    plot.draw(some(), C, file)
+    plot.draw(some(), catalogue.rows(catalogue.scenes(Size())), C, file)
     root = ET.parse(file).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     texts = {text for element in root.iter() if (text := (element.text or "").strip())}

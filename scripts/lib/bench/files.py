@@ -137,7 +137,7 @@ def main(arguments: Sequence[str], size: Size = FULL, debian: Path | None = None
         text = json.dumps(as_json(results, rows, about, asked, found), indent=1)
         options.json.write_text(text + "\n")
     if options.plot:
-        draw(results, reference or peers[1].name, options.plot)
+        draw(results, rows, reference or peers[1].name, options.plot)
     if interrupted:
         say("interrupted: these are the figures until then")
         return 128 + signal.SIGINT

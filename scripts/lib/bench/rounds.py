@@ -51,7 +51,7 @@ class Rounds:
         # Whatever was written before is on the disk by now, and no disturbance.
         os.sync()
         place = self.place / f"{mode.name.lower()}-{self.peers.index(peer)}"
-        measured = set()
+        measured: set[str] = set()
         try:
             with on_one_core(wanted=mode is Mode.ONE_CORE):
                 if scene.prepare:
@@ -62,6 +62,8 @@ class Rounds:
                         measured.add(sample.row)
                         if sample.row in wanted:
                             results.add(sample, mode, peer.name)
+                        if measured.issuperset(wanted):
+                            break
         except Failed as exc:
             self.say(f"{peer.name}, {mode}: {exc}")
             for row in wanted:

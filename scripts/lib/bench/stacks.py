@@ -7,6 +7,7 @@ from scripts.lib.bench.rows import MICROSECONDS, MILLISECONDS, Play, Row, Scene,
 from scripts.lib.bench.session import Session
 from scripts.lib.bench.workload import LISTED
 
+STACKS = "layers "  # how all of these rows begin
 MOUNT, FIRST = "mount", "first lookup"
 LOOKUP, MISS, OPEN, LISTING = "lookup", "miss", "open", "listing"
 
@@ -24,7 +25,7 @@ _WHAT = {
 
 def stack_row(layers: int, what: str) -> str:
     """The name of a row."""
-    return f"layers {layers}: {what}"
+    return f"{STACKS}{layers}: {what}"
 
 
 def stack_scene(layers: int) -> Scene:
