@@ -186,8 +186,12 @@ class Layer:
 
     def attrs(self, dir_fd: int, name: bytes) -> Attrs:
         """What stat says of *name*, b"." for the directory itself."""
+        return self.look(dir_fd, name)[1]
+
+    def look(self, dir_fd: int, name: bytes) -> tuple[int, Attrs]:
+        """The inode of *name* on its disk, and what stat says of it."""
         st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        return self._guest(st, fds.beneath(dir_fd, name))
+        return st.st_ino, self._guest(st, fds.beneath(dir_fd, name))
 
     def attrs_of(self, fd: int) -> Attrs:
         """What fstat says of the open file *fd*, an unlinked one too."""

@@ -102,6 +102,8 @@ class Upper(Layer):
         # Attributes of the file itself can say whose a symbolic link is.
         self._has_symlinks = fmt is not Format.USER
         self._origin = fmt.prefix + b"pyoverlay.origin"
+        # Whether new files get extended attributes by themselves, as of SELinux.
+        self.labels_files = any(name.startswith(b"security.") for name in xattrs.names(self.work))
 
     def close(self) -> None:
         """Let the next mount begin, then bring everything to the disk, unless volatile."""
@@ -367,12 +369,12 @@ class Upper(Layer):
 
     def _chmod(self, place: xattrs.Place, mode: int) -> None:
         if isinstance(place, int):
-            Path(os.fsdecode(fds.itself(place))).chmod(mode)
+            os.fchmod(place, mode)
             return
         # fchmodat(2) follows a last symbolic link; what O_NOFOLLOW opened is no link.
         fd = os.open(place, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            Path(os.fsdecode(fds.itself(fd))).chmod(mode)
+            os.chmod(fds.itself(fd), mode)  # noqa: PTH101  (bytes)
         finally:
             os.close(fd)
 

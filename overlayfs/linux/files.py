@@ -14,6 +14,9 @@ RENAME_EXCHANGE = 2
 RENAME_WHITEOUT = 4
 _FICLONE = 0x40049409
 
+# What a file system allots at once, so that less than this has no holes.
+_BLOCK = 4096
+
 # copy_file_range(2) is cut short by the kernel at about this size anyway.
 _CHUNK = 1 << 30
 
@@ -47,6 +50,9 @@ def copy_data(source: int, target: int, size: int) -> None:
         else:
             return
     os.ftruncate(target, size)
+    if size <= _BLOCK:
+        _copy_bytes(source, target, 0, size)  # two calls instead of three, and no holes
+        return
     end = 0
     while end < size:
         try:

@@ -9,7 +9,7 @@ from overlayfs.layers.upper import Upper
 from overlayfs.linux import fds
 from overlayfs.linux.xattrs import Place
 from overlayfs.tree.copyup import CopyUp
-from overlayfs.tree.node import Node
+from overlayfs.tree.node import NO_XATTRS, Node
 from overlayfs.tree.recent import Recent
 from overlayfs.tree.tree import Tree
 from overlayfs.union import acl
@@ -86,7 +86,7 @@ class Attributes:
     def xattrs(self, node: Node) -> dict[bytes, bytes]:
         """All extended attributes of *node*, by the guest's names."""
         if node.xattrs is None:
-            node.xattrs = node.layer.xattrs(self._tree.place(node)) or _NO_XATTRS
+            node.xattrs = node.layer.xattrs(self._tree.place(node)) or NO_XATTRS
             if node.xattrs:
                 self._kept.add(node)
         return node.xattrs
@@ -148,5 +148,3 @@ def _forget_xattrs(node: Node) -> None:
 _LISTS = (acl.ACCESS, acl.DEFAULT)
 # What a file can have; for others there is no handler, on any file (xattr(7)).
 _NAMESPACES = (b"user.", b"trusted.", b"security.", *_LISTS)
-# Most files have none; they share one dictionary, which nothing changes.
-_NO_XATTRS: dict[bytes, bytes] = {}

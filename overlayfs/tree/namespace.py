@@ -19,7 +19,7 @@ from overlayfs.linux.files import (
 )
 from overlayfs.tree.attributes import Attributes
 from overlayfs.tree.copyup import CopyUp
-from overlayfs.tree.node import Name, Node
+from overlayfs.tree.node import NO_XATTRS, Name, Node
 from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Caller, Kind
 from overlayfs.union.redirects import Turn, made
@@ -63,7 +63,10 @@ class Namespace:
             fd = self._over_whiteout(upper, dir_fd, name, birth, opaque=name in directory.below)
         else:
             fd = upper.create(dir_fd, name, birth)
-        return self._tree.add(parent, name, kind), fd
+        node = self._tree.add(parent, name, kind)
+        if not (birth.xattrs or upper.labels_files):
+            node.xattrs = NO_XATTRS  # the kernel asks before the first write
+        return node, fd
 
     def _room_for(self, parent: Node, name: bytes) -> Upper:
         """The upper layer, with the directory *parent* in it and nothing called *name*."""

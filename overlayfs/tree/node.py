@@ -51,6 +51,10 @@ class Directory:
 _NOTHING: frozenset[bytes] = frozenset()
 
 
+# Most files have no extended attributes; they share one dictionary, which nothing changes.
+NO_XATTRS: dict[bytes, bytes] = {}
+
+
 class Name(NamedTuple):
     """Where a node is found."""
 

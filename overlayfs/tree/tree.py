@@ -201,20 +201,21 @@ class Tree:
     def add(self, parent: Node, name: bytes, kind: Kind) -> Node:
         """A node for *name*, which was just made in the upper directory *parent*."""
         assert self.upper is not None
-        st = os.stat(name, dir_fd=self.fd(parent, self.upper), follow_symlinks=False)
+        inode, attrs = self.upper.look(self.fd(parent, self.upper), name)
         numbers = self.numbers
-        numbers.forget(st.st_ino)
-        number = numbers.of(self.upper, Found(kind, st.st_ino))
+        numbers.forget(inode)
+        number = numbers.of(self.upper, Found(kind, inode))
         if numbers.shown(number) in self.nodes:
             # The kernel has not forgotten a removed file whose inode came to new honours.
             number = numbers.allocate()
-            numbers.give(st.st_ino, number)
+            numbers.give(inode, number)
         stack = (self.upper,) if kind is Kind.DIRECTORY else ()
         node = Node(numbers.shown(number), kind, self.upper, stack, number=number)
         if kind is Kind.DIRECTORY:
             node.directory = Directory()
         self.nodes[node.ino] = node
         self.enter(node, parent, name)
+        node.attrs = attrs
         return node
 
     def enter(self, node: Node, parent: Node, name: bytes) -> None:

@@ -45,9 +45,7 @@ def look(one: Live) -> None:
         handle = one.fs.opendir(one.node(path).ino)
         listing = one.fs.listing(handle, 0)
         for name in listing.names:
-            node = one.fs.listed(listing, name)
-            assert node is not None
-            one.fs.tree.attrs(node)
+            one.fs.tree.attrs(one.fs.tree.child(listing.node, name))
         one.fs.releasedir(handle)
 
 
@@ -75,7 +73,7 @@ def test_opening_costs_the_same(tmp_path: Path, everywhere: bool) -> None:
     for layers in (1, LAYERS):
         with known(tmp_path / str(layers), layers, everywhere=everywhere) as one:
             counts.append(calls(lambda one=one: [one.read(path) for path in FILES]))
-    assert counts[0] >= 3 * len(FILES), "open, read and close are not seen"
+    assert counts[0] >= 2 * len(FILES), "open and read are not seen"
     assert counts[1] <= counts[0] + NOISE
 
 
