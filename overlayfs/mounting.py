@@ -26,6 +26,7 @@ from overlayfs.store.store import Store, StoredImage
 from overlayfs.union.names import Format
 from overlayfs.union.policy import PLAIN, Policy
 from overlayfs.union.presentation import AS_IT_IS, Presentation
+from overlayfs.waiting import AS_IT_PAYS, Waiting
 
 if TYPE_CHECKING:
     from overlayfs.layers.lower import Links
@@ -49,6 +50,7 @@ class MountOptions:
     policy: Policy = PLAIN
     presentation: Presentation = AS_IT_IS
     extra: tuple[str, ...] = ()
+    waiting: Waiting = AS_IT_PAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,8 @@ def mount(
 
         # Where the mount covers the store, it can be settled afterwards only.
         covered = store.root.resolve().is_relative_to(path)
-        serve(stack, path, chosen, answered, aside=None if covered else store.settle)
+        aside = None if covered else store.settle
+        serve(stack, path, chosen, answered, aside=aside, waiting=options.waiting)
         log.info("%s: unmounted", path)
         store.settle()
         directory.finish()

@@ -21,6 +21,7 @@ from overlayfs.union.attrs import Kind
 from overlayfs.union.names import Format
 from overlayfs.union.policy import PLAIN, Policy
 from overlayfs.union.presentation import AS_IT_IS, Presentation
+from overlayfs.waiting import AS_IT_PAYS, Waiting
 
 if TYPE_CHECKING:
     from overlayfs.tree.filesystem import Filesystem
@@ -135,6 +136,7 @@ def serve(
     ready: Callable[[], None] = notify.ready,
     *,
     aside: Callable[[], None] | None = None,
+    waiting: Waiting = AS_IT_PAYS,
 ) -> None:
     """Mount *stack*, call *ready* when it answers, return when it is unmounted and synced.
 
@@ -155,7 +157,16 @@ def serve(
     os.umask(0)
     filesystem = stack.open()
     try:
-        serve_fuse(filesystem, mountpoint, known, mounted, stack.presentation, aside=aside)
+        serve_fuse(
+            filesystem,
+            mountpoint,
+            known,
+            mounted,
+            stack.presentation,
+            aside=aside,
+            plain=waiting.plain,
+            busy_poll=waiting.busy_poll,
+        )
     finally:
         filesystem.close()
 

@@ -14,6 +14,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "printable": (set(), set()),
     "version": (set(), set()),
+    "waiting": (set(), set()),
     "linux": (set(), set()),
     "union": (set(), set()),
     "image": ({"errors", "printable"}, {"msgspec"}),
@@ -26,9 +27,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "tree": ({"union", "linux", "layers", "errors"}, {"trio"}),
     "fuse": ({"tree", "union", "linux", "errors", "printable"}, {"trio", "pyfuse3"}),
     "daemon": ({"errors"}, set()),
-    "serving": ({"layers", "tree", "fuse", "union", "linux", "errors"}, set()),
+    "serving": ({"layers", "tree", "fuse", "union", "linux", "errors", "waiting"}, set()),
     "mounting": (
-        {"daemon", "serving", "store", "layers", "tree", "union", "linux", "errors"},
+        {"daemon", "serving", "store", "layers", "tree", "union", "linux", "errors", "waiting"},
         {"msgspec"},
     ),
     "cli": (
@@ -44,6 +45,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             "errors",
             "printable",
             "version",
+            "waiting",
         },
         {"click", "rich"},
     ),

@@ -58,6 +58,16 @@ from overlayfs.store.store import Store, StoredImage
     help="More options, with commas between them: nosuid, nodev, redirect_dir=on, metacopy=on, "
     "squash_to_root and others that `pyoverlayfs -h` lists.",
 )
+@click.option(
+    "--busy-poll",
+    metavar="auto|off|MICROSECONDS",
+    help="How long to poll for the next request before sleeping [default: auto].",
+)
+@click.option(
+    "--event-loop",
+    type=click.Choice(["fast", "plain"]),
+    help="How to wait for requests; plain is pyfuse3's own way [default: fast].",
+)
 @click.option("-f", "--foreground", is_flag=True, help="Stay, and log to stderr.")
 @json_option
 @root_option
@@ -70,6 +80,8 @@ def command(
     platform: str | None,
     allow_other: bool | None,
     options: tuple[str, ...],
+    busy_poll: str | None,
+    event_loop: str | None,
     foreground: bool,
     as_json: bool,
     root: Path | None,
@@ -79,7 +91,12 @@ def command(
         raise click.UsageError("--read-only and --upper exclude each other.")
     if work is not None and upper is None:
         raise click.UsageError("--work goes with --upper.")
-    more = parse_for_image(options)
+    words = list(options)
+    if busy_poll is not None:
+        words.append("busy_poll=" + busy_poll.replace(",", "\\,"))
+    if event_loop is not None:
+        words.append(f"event_loop={event_loop}")
+    more = parse_for_image(words)
     wanted = None if platform is None else Platform.parse(platform)
     mounting.check_mountpoint(mountpoint)
     store = Store.open(root)
@@ -92,6 +109,7 @@ def command(
         policy=more.policy,
         presentation=more.presentation,
         extra=more.to_kernel,
+        waiting=more.waiting,
     )
 
     def ready(record: MountRecord) -> None:

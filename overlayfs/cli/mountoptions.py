@@ -16,6 +16,7 @@ from overlayfs.union.names import Format
 from overlayfs.union.policy import PLAIN, Policy, WhiteoutKind
 from overlayfs.union.presentation import AS_IT_IS, Presentation
 from overlayfs.union.redirects import Redirects
+from overlayfs.waiting import AS_IT_PAYS, Waiting
 
 _HINT = "see pyoverlayfs -h"
 
@@ -40,6 +41,7 @@ class Wanted:
     fsname: str | None = None
     subtype: str = SUBTYPE
     to_kernel: tuple[str, ...] = ()
+    waiting: Waiting = AS_IT_PAYS
 
 
 # Passed on: the kernel and libfuse know them.
@@ -235,6 +237,7 @@ class _Options:
             fsname=fsname or None,
             subtype=subtype or SUBTYPE,
             to_kernel=tuple(self._to_kernel),
+            waiting=self._waits(),
         )
 
     def _lowers(self) -> tuple[Path, ...]:
@@ -335,6 +338,26 @@ class _Options:
             sync=not volatile and given.get("fsync") != "0",
         )
 
+    def _waits(self) -> Waiting:
+        loop = self._given.get("event_loop", "fast")
+        if loop not in _EVENT_LOOPS:
+            raise _wrong(f"event_loop={loop}", _EVENT_LOOPS)
+        plain = loop == "plain"
+        value = self._given.get("busy_poll", "auto")
+        if value == "auto":
+            return Waiting(plain=plain)
+        if value == "off":
+            return Waiting(plain=plain, busy_poll=0)
+        # Nobody needs so many digits, and int() takes more than digits.
+        if not re.fullmatch("[0-9]{1,4}", value) or int(value) > _LONGEST_POLL:
+            raise OverlayError(
+                f"busy_poll={value}: it must be auto, off or microseconds, up to {_LONGEST_POLL}",
+                hint=_HINT,
+            )
+        if plain and int(value):
+            raise OverlayError(f"busy_poll={value} and event_loop=plain contradict each other")
+        return Waiting(plain=plain, busy_poll=int(value) / 1e6)
+
     def _id_map(self, what: str, ours: int) -> IdMap:
         squash = self._given.get(f"squash_to_{what}")
         if squash is None and "squash_to_root" in self._flags:
@@ -358,6 +381,7 @@ _VALUED = {
     *("lowerdir", "upperdir", "workdir", "fsname", "subtype", "timeout", "sync"),
     *("redirect_dir", "metacopy", "whiteouts", "xattr_permissions", "noxattrs", "fsync"),
     *("uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid"),
+    *("busy_poll", "event_loop"),
 }
 _PLAIN_FLAGS = {
     *("ro", "rw", "allow_other", "userxattr", "volatile", "force", "remount"),
@@ -370,6 +394,8 @@ _OPPOSITE_OF_KERNEL = {
 }
 # The kernel's words, and those of fuse-overlayfs.
 _FSYNC = {"auto", "strict", "volatile", "0", "1"}
+_EVENT_LOOPS = {"fast", "plain"}
+_LONGEST_POLL = 1000
 _REDIRECTS = {
     "on": Redirects.MAKE,
     "follow": Redirects.FOLLOW,

@@ -40,6 +40,9 @@ usage: pyoverlayfs [-f] [-d] [-s] -o OPTIONS [SOURCE] MOUNTPOINT
   -o squash_to_root, squash_to_uid=UID, squash_to_gid=GID
   -o xattr_permissions=2 owner, mode and type in user.containers.override_stat
                          (1: in security.fuseoverlayfs.override_stat)
+  -o busy_poll=auto      poll for the next request before sleeping: auto, off, or for so many
+                         microseconds
+  -o event_loop=fast     how requests are waited for; plain is pyfuse3's own way
   -o noxattrs=1, noacl, static_nlink, ino32_t, timeout=SECONDS
   -o ro, nosuid, nodev, noexec, noatime, allow_other, fsname=NAME, subtype=NAME, remount
   -f                     stay in the foreground
@@ -157,9 +160,10 @@ def _mount(mountpoint: Path, wanted: Wanted, *, source: str, foreground: bool, d
     if foreground:
         level = logging.DEBUG if debug else logging.WARNING
         logging.basicConfig(level=level, format=LOG_FORMAT)
-        serve(stack, where, chosen)
+        serve(stack, where, chosen, waiting=wanted.waiting)
         return
-    leave_behind(lambda ready: serve(stack, where, chosen, ready), None)
+    waiting = wanted.waiting
+    leave_behind(lambda ready: serve(stack, where, chosen, ready, waiting=waiting), None)
 
 
 def _directory(path: Path) -> Path:

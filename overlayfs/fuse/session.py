@@ -4,13 +4,17 @@ import errno
 import gc
 import logging
 import signal
+import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyfuse3
 import trio
 
 from overlayfs.errors import MountFailed
+from overlayfs.fuse.busypoll import Auto, BusyPoll, Fixed
+from overlayfs.fuse.loop import FastLoop
 from overlayfs.fuse.operations import Operations
 from overlayfs.fuse.tidying import Tidying
 from overlayfs.linux.mounts import unmount
@@ -35,10 +39,14 @@ def serve(
     presentation: Presentation = AS_IT_IS,
     *,
     aside: Callable[[], None] | None = None,
+    plain: bool = False,
+    busy_poll: float | None = None,
 ) -> None:
     """Mount *filesystem*, call *ready* once it answers, and serve until it is unmounted.
 
-    *aside* is called in a thread meanwhile, and waited for; what it raises is logged.
+    *aside* is called in a thread meanwhile, and waited for; what it raises is logged.  With
+    *plain* pyfuse3 waits for requests in its own way, else in that of ``fuse.loop``, polling
+    for *busy_poll* seconds after each one, or as long as it pays.
 
     SIGTERM and SIGINT unmount it: at once if nothing uses it, else it disappears from the
     tree and goes on serving those who still use it; a second signal ends that.  Raises
@@ -46,20 +54,39 @@ def serve(
     """
     logging.getLogger("pyfuse3").addFilter(_is_worth_telling)
     tidying = Tidying(filesystem.tree)
-    try:
-        checked = "default_permissions" in options
-        operations = Operations(filesystem, ready, presentation, tidying, checked=checked)
-        pyfuse3.init(operations, str(mountpoint), set(options))
-    except RuntimeError as exc:
-        # libfuse and fusermount3 say why on stderr.
-        raise MountFailed(f"{mountpoint}: the file system could not be mounted") from exc
-    # What was made so far lives as long as the mount: the collector need not look at it.
-    gc.collect()
-    gc.freeze()
-    try:
-        trio.run(_serve, mountpoint, tidying, aside)
-    finally:
-        pyfuse3.close()
+    loop = None if plain else FastLoop(_busy_poll(busy_poll))
+    with loop.installed(pyfuse3) if loop else nullcontext():
+        try:
+            checked = "default_permissions" in options
+            operations = Operations(filesystem, ready, presentation, tidying, checked=checked)
+            pyfuse3.init(operations, str(mountpoint), set(options))
+        except RuntimeError as exc:
+            # libfuse and fusermount3 say why on stderr.
+            raise MountFailed(f"{mountpoint}: the file system could not be mounted") from exc
+        if loop is None:
+            log.info("event loop: plain")
+        elif loop.fits(pyfuse3):
+            log.info("event loop: fast, busy poll: %s", _in_words(busy_poll))
+        else:
+            log.info("event loop: plain, as pyfuse3 %s takes no other", pyfuse3.__version__)
+        # What was made so far lives as long as the mount: the collector need not look at it.
+        gc.collect()
+        gc.freeze()
+        try:
+            instruments = [loop.turn] if loop else []
+            trio.run(_serve, mountpoint, tidying, aside, instruments=instruments)
+        finally:
+            pyfuse3.close()
+
+
+def _busy_poll(seconds: float | None) -> BusyPoll:
+    return Auto(time.monotonic()) if seconds is None else Fixed(seconds)
+
+
+def _in_words(seconds: float | None) -> str:
+    if not seconds:
+        return "auto" if seconds is None else "off"
+    return f"{seconds * 1e6:.0f} µs"
 
 
 async def _serve(mountpoint: Path, tidying: Tidying, aside: Callable[[], None] | None) -> None:

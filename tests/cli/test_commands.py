@@ -129,6 +129,33 @@ def test_several_images_are_listed_and_one_is_chosen(
             assert "two:2" in pyoverlay.json("ps")[0]["image"]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "fast, busy poll: auto"),
+        (["--busy-poll", "auto", "--event-loop", "fast"], "fast, busy poll: auto"),
+        (["--busy-poll", "off"], "fast, busy poll: off"),
+        (["--busy-poll=25"], "fast, busy poll: 25 µs"),
+        (["-o", "busy_poll=25"], "fast, busy poll: 25 µs"),
+        (["-o", "busy_poll=25", "--busy-poll", "off"], "fast, busy poll: off"),
+        (["--event-loop", "plain"], "plain"),
+        (["-o", "event_loop=plain"], "plain"),
+    ],
+)
+def test_the_daemon_waits_for_requests_as_it_is_told(
+    needs_fuse: None,
+    pyoverlay: PyOverlay,
+    image: Path,
+    tmp_path: Path,
+    options: list[str],
+    said: str,
+) -> None:
+    with pyoverlay.mounted(image, tmp_path / "root", *options) as root:
+        assert (root / "etc/motd").exists()
+        log = Path(pyoverlay.json("ps")[0]["log"]).read_text()
+        assert log.splitlines()[0].endswith(f" event loop: {said}")
+
+
 def test_foreground_stays_until_it_is_told_to_end(
     needs_fuse: None, pyoverlay: PyOverlay, image: Path, tmp_path: Path
 ) -> None:

@@ -206,6 +206,26 @@ def test_a_platform_that_is_none(pyoverlay: PyOverlay, image: Path, tmp_path: Pa
     assert "platform" in complaint(done)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [("often", "often"), ("auto,ro", "auto\\,ro"), ("1001", "1001"), ("", "")]
+)
+def test_a_polling_time_that_is_none(
+    pyoverlay: PyOverlay, image: Path, tmp_path: Path, value: str, shown: str
+) -> None:
+    done = pyoverlay("mount", "--busy-poll", value, image, tmp_path)
+    assert done.returncode == 1
+    assert f"busy_poll={shown}: it must be auto, off or microseconds" in complaint(done)
+
+
+def test_an_event_loop_that_is_none(pyoverlay: PyOverlay, image: Path, tmp_path: Path) -> None:
+    done = pyoverlay("mount", "--event-loop", "slow", image, tmp_path)
+    assert done.returncode == 1
+    assert "'slow' is not one of 'fast', 'plain'" in done.stderr
+    done = pyoverlay("mount", "--event-loop", "plain", "--busy-poll", "50", image, tmp_path)
+    assert done.returncode == 1
+    assert "busy_poll=50 and event_loop=plain contradict each other" in complaint(done)
+
+
 def test_names_never_reach_the_terminal_raw(pyoverlay: PyOverlay, tmp_path: Path) -> None:
     evil = tmp_path / "\x1b]0;title\x07\x1b[31m\u202e.tar"
     evil.write_text("no image\n")

@@ -16,6 +16,7 @@ from overlayfs.union.names import Format
 from overlayfs.union.policy import Policy
 from overlayfs.union.presentation import Presentation
 from overlayfs.union.redirects import Redirects
+from overlayfs.waiting import Waiting
 from tests.support.mounts import mount, unmount
 
 LAYERS = "lowerdir=/l,upperdir=/u,workdir=/w"
@@ -280,6 +281,13 @@ MEANINGS: dict[str, Wanted] = {
     "sync=strict": with_policy(strict=True),
     "sync=lazy": WANTED,
     "force": with_policy(force=True),
+    **dict.fromkeys(["busy_poll=auto", "event_loop=fast"], WANTED),
+    "busy_poll=off": replace(WANTED, waiting=Waiting(busy_poll=0)),
+    "busy_poll=0": replace(WANTED, waiting=Waiting(busy_poll=0)),
+    "busy_poll=25": replace(WANTED, waiting=Waiting(busy_poll=25e-6)),
+    "busy_poll=1000": replace(WANTED, waiting=Waiting(busy_poll=1e-3)),
+    "event_loop=plain": replace(WANTED, waiting=Waiting(plain=True)),
+    "event_loop=plain,busy_poll=off": replace(WANTED, waiting=Waiting(plain=True, busy_poll=0)),
     # libfuse
     "allow_other": replace(WANTED, allow_other=True),
     "fsname=disk": replace(WANTED, fsname="disk"),
@@ -383,6 +391,9 @@ WRONG = [
     *("uidmapping=-1:0:1", "gidmapping=0:0:4294967297", "gidmapping=4294967290:0:10"),
     *("gidmapping=0:4294967290:10", "uidmapping=0:0:10:5:100:10", "uidmapping=0:0:5:10:4:5"),
     *("uidmapping=1_0:0:1", "timeout=1_0"),
+    *("busy_poll=on", "busy_poll=", "busy_poll=-1", "busy_poll=1001", "busy_poll=5us"),
+    *("busy_poll=1_0", "busy_poll=2.5", "busy_poll=+5", "busy_poll=AUTO", "busy_poll=٣"),
+    *("event_loop=", "event_loop=slow", "event_loop=trio"),
 ]
 
 
@@ -411,6 +422,7 @@ def test_what_cannot_be_done_is_refused_with_the_reason(option: str) -> None:
         ("fsync=volatile,sync=strict", ("volatile", "sync=strict")),
         ("metacopy=on,redirect_dir=nofollow", ("metacopy=on", "redirect_dir=nofollow")),
         ("userxattr,xattr_permissions=1", ("userxattr", "xattr_permissions=1")),
+        ("event_loop=plain,busy_poll=50", ("event_loop=plain", "busy_poll=50")),
     ],
 )
 def test_options_that_contradict_each_other_are_both_named(

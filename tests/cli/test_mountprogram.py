@@ -62,6 +62,7 @@ def test_the_help_names_every_option_that_does_something(invoke: Invoke, words: 
         *("metacopy=", "sync=strict", "volatile", "fsync=", "force", "uidmapping=", "gidmapping="),
         *("squash_to_root", "squash_to_uid=", "squash_to_gid=", "xattr_permissions=", "noxattrs="),
         *("noacl", "static_nlink", "ino32_t", "timeout=", "ro", "nosuid", "nodev", "noexec"),
+        *("busy_poll=", "event_loop="),
         *("noatime", "allow_other", "fsname=", "subtype=", "remount", "-f", "-d", "-s", "-h", "-V"),
     ):
         assert name in out, name
