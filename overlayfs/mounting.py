@@ -29,7 +29,6 @@ from overlayfs.union.presentation import AS_IT_IS, Presentation
 from overlayfs.waiting import AS_IT_PAYS, Waiting
 
 if TYPE_CHECKING:
-    from overlayfs.layers.lower import Links
     from overlayfs.serving import Stack
     from overlayfs.tree.changes import Change
 
@@ -214,18 +213,13 @@ def _stack(record: Record) -> "Stack":
     )
 
 
-def _links(lower: Path) -> "Links":
-    """The hard links of an unpacked layer, from a file that is opened now and read later."""
-    path = layer_record(lower.parent)
-    if not path.exists():
-        return tuple
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _links(root: int) -> Iterable[tuple[bytes, ...]]:
+    """The hard links of an unpacked layer whose tree is open as *root*.
 
-    def aliases() -> Iterable[tuple[bytes, ...]]:
-        known = read_record(Path(f"/proc/self/fd/{fd}"), LayerRecord)
-        return known.aliases if known else ()
-
-    return aliases
+    Its record lies beside the tree, and is reached that way whatever is mounted above.
+    """
+    known = read_record(layer_record(Path(f"/proc/self/fd/{root}/..")), LayerRecord)
+    return known.aliases if known else ()
 
 
 def _record(

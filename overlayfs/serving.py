@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from overlayfs.errors import MountFailed
 from overlayfs.layers.lower import Layer, Links
-from overlayfs.layers.recognise import Writing, recognise
+from overlayfs.layers.recognise import Writing, has_markers, recognise
 from overlayfs.layers.upper import Birth, Upper, bare
 from overlayfs.linux import fds, mounts, notify
 from overlayfs.linux.namespaces import is_root
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 class Stack:
     """What is to be mounted: *lowers* topmost first, beneath *upper* if there is one.
 
-    *work* goes with *upper*; both are made if they are missing.  *links* gives for a
-    lower directory what ``layers.lower.Layer`` wants; it is called before anything is mounted.
-    With *foreign* the directories may be of other formats than *format*: each is looked at.
+    *work* goes with *upper*; both are made if they are missing.  *links* is what
+    ``layers.lower.Layer`` wants for the lower directories.  With *foreign* the
+    directories may be of other formats than *format*: each is looked at.
     """
 
     lowers: tuple[Path, ...]
     upper: Path | None
     work: Path | None
     format: Format
-    links: Callable[[Path], Links] = lambda lower: tuple
+    links: Links = lambda root: ()
     foreign: bool = False
     policy: Policy = PLAIN
     presentation: Presentation = AS_IT_IS
@@ -89,12 +89,12 @@ class Stack:
         mapped = ids if not ids.plain and mounts.is_idmapped(path) else None
         # A layer of an image could name any path of another one.
         follows = self.foreign and not markers and self.policy.redirects.in_lowers
-        links = self.links(path)
-        return Layer(path, fmt, number, links, markers=markers, ids=mapped, follows=follows)
+        return Layer(path, fmt, number, self.links, markers=markers, ids=mapped, follows=follows)
 
     def _writing(self, path: Path) -> Writing:
-        found = recognise(path, self.format)
-        return found if self.foreign else found._replace(format=self.format)
+        if self.foreign:
+            return recognise(path, self.format)
+        return Writing(self.format, has_markers(path))
 
     def _open_upper(self, top: Layer) -> Upper:
         assert self.upper is not None

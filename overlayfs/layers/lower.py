@@ -21,8 +21,8 @@ from overlayfs.union.names import (
     whiteout_target,
 )
 
-# Groups of paths, each the hard links of one file.
-Links = Callable[[], Iterable[tuple[bytes, ...]]]
+# Given the open root of a layer, groups of paths in it, each the hard links of one file.
+Links = Callable[[int], Iterable[tuple[bytes, ...]]]
 
 # O_NONBLOCK: a fifo that somebody put in the place of a file must not be waited for.
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -40,7 +40,7 @@ class Layer:
         path: Path,
         fmt: Format,
         number: int,
-        links: Links = tuple,
+        links: Links = lambda root: (),
         *,
         markers: bool = False,
         ids: Ids | None = None,
@@ -88,7 +88,7 @@ class Layer:
     def aliases(self, path: bytes) -> tuple[bytes, ...]:
         """All paths of the file *path* in this layer, as far as they are known."""
         if self._groups is None:
-            self._groups = {name: group for group in self._links() for name in group}
+            self._groups = {name: group for group in self._links(self.root) for name in group}
         return self._groups.get(path, ())
 
     def scan(self, dir_fd: int) -> Listing:

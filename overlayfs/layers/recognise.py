@@ -34,4 +34,9 @@ def recognise(layer: Path, native: Format) -> Writing:
         found = Format.USER
     elif xattrs.get(place, PRIVILEGED_OVERRIDE_STAT) is not None:
         found = Format.PRIVILEGED
-    return Writing(found, layer.name == "diff" and (layer.parent / "link").is_file())
+    return Writing(found, has_markers(layer))
+
+
+def has_markers(layer: Path) -> bool:
+    """Whether *layer* is one of containers/storage, as ``recognise`` tells them."""
+    return layer.name == "diff" and (layer.parent / "link").is_file()
