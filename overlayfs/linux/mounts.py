@@ -26,6 +26,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     code = ctypes.get_errno()
     if code != errno.EPERM:
         raise OSError(code, os.strerror(code), str(mountpoint))
+    # Seldom needed; a daemon has it, by way of its event loop, before its mount covers anything.
     import subprocess
 
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]

@@ -11,6 +11,7 @@ def ready() -> None:
     name = os.environ.get("NOTIFY_SOCKET")
     if not name:
         return
+    # Seldom needed; a daemon has it, by way of its event loop, before its mount covers anything.
     import socket
 
     address = "\0" + name[1:] if name.startswith("@") else name
