@@ -114,7 +114,13 @@ class Reader:
             busy_poll.consider(now)
         if busy_poll.seconds and not self._handlers_wait() and self._poll(now):
             return
-        await trio.lowlevel.wait_readable(fd)
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            # The kernel drops the request of whoever is killed, and to read would block then,
+            # and with it the answers of handlers that wait.
+            if self._look(0):
+                break
+            self._check_open()
         self._begin_round()
 
     def notify_closing(self, fd: int) -> None:
@@ -130,11 +136,14 @@ class Reader:
             self._look = poll.poll
         self._nursery = trio.lowlevel.current_task().parent_nursery
         await trio.lowlevel.checkpoint()
-        if self._closing:
-            raise trio.ClosedResourceError
+        self._check_open()
         self._begin_round()
         if not self._look(0):
             await self._wait(fd, time.monotonic())
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise trio.ClosedResourceError
 
     def _begin_round(self) -> None:
         self._left = _FEW if self._handlers_wait() else _MANY
