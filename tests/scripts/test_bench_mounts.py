@@ -9,17 +9,17 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from scripts.lib.bench import catalogue, files, jobs
 from scripts.lib.bench.peers import KERNEL, OURS, UNIONFS, Peer, all_peers
-from scripts.lib.bench.results import Mode, Results
+from scripts.lib.bench.results import Mode, Results, Sample
 from scripts.lib.bench.rounds import Rounds
 from scripts.lib.bench.rows import Scene, Settings
-from scripts.lib.bench.session import Failed, mounted
+from scripts.lib.bench.session import Failed, Session, mounted
 from scripts.lib.bench.workload import HIDDEN, LISTED, OPAQUE, REPLACED, Size, Workload, prepared
 from tests.conftest import mounts_below
 from tests.support.images import run
@@ -153,6 +153,46 @@ def test_a_mount_that_fails_says_why_and_leaves_nothing(
     assert mounts_below(tmp_path) == []
 
 
+def measuring(
+    workload: Workload,
+    work: Path,
+    client: Path,
+    peers: Sequence[Peer],
+    mode: Mode = Mode.UNPINNED,
+    *,
+    rounds: int = 1,
+) -> Rounds:
+    """All rows, with few calls."""
+    return Rounds(
+        settings=Settings(workload, calls=130, creates=20, idle_seconds=0.05),
+        peers=peers,
+        modes=[mode],
+        rows=frozenset(row.name for row in catalogue.rows(catalogue.scenes(TINY))),
+        rounds=rounds,
+        place=work / "runs",
+        client=client,
+        say=print,
+    )
+
+
+def test_a_daemon_that_ends_is_a_row_that_fails(
+    workload: Workload, work: Path, client: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def play(on: Session, _settings: Settings) -> Iterator[Sample]:
+        assert on.daemon is not None
+        on.daemon.kill()
+        os.waitid(os.P_PID, on.daemon.pid, os.WEXITED | os.WNOWAIT)
+        yield on.timed("write", ["true"])
+
+    results = Results()
+    peer = peer_called("fuse-overlayfs")
+    scene = Scene((jobs.WRITE,), play)
+    measuring(workload, work, client, [peer]).run([scene], results)
+    assert results.failed("write", Mode.UNPINNED, peer.name)
+    assert "fuse-overlayfs" in capsys.readouterr().out
+    assert mounts_below(work) == []
+
+
 ALL = list(catalogue.scenes(TINY))
 
 
@@ -163,16 +203,7 @@ def test_every_row_has_a_figure_of_every_peer(
     results = Results()
     mode = Mode.ONE_CORE if Mode.ONE_CORE in scene.modes else Mode.UNPINNED
     affinity = os.sched_getaffinity(0)
-    Rounds(
-        settings=Settings(workload, calls=130, creates=20, idle_seconds=0.05),
-        peers=all_peers(),
-        modes=[mode],
-        rows=frozenset(row.name for row in scene.rows),
-        rounds=1,
-        place=work / "runs",
-        client=client,
-        say=print,
-    ).run([scene], results)
+    measuring(workload, work, client, all_peers(), mode).run([scene], results)
     for row, peer in itertools.product(scene.rows, all_peers()):
         found = results.series.get((row.name, mode, peer.name))
         if not peer.has_daemon and (scene.daemons_only or row is jobs.MEMORY):
@@ -194,16 +225,7 @@ def test_a_row_that_cannot_be_is_told_and_the_others_go_on(
     good = Scene((jobs.READ_COLD,), lambda on, _: iter([on.timed("sequential read cold", ["ls"])]))
     bad = Scene((jobs.WRITE,), lambda on, _: iter([on.timed("write", ["cat", "no such file"])]))
     results = Results()
-    Rounds(
-        settings=Settings(workload),
-        peers=[peer_called(KERNEL)],
-        modes=[Mode.UNPINNED],
-        rows=frozenset(("sequential read cold", "write")),
-        rounds=2,
-        place=work / "runs",
-        client=client,
-        say=print,
-    ).run([bad, good], results)
+    measuring(workload, work, client, [peer_called(KERNEL)], rounds=2).run([bad, good], results)
     assert results.failed("write", Mode.UNPINNED, KERNEL)
     assert len(results.series["sequential read cold", Mode.UNPINNED, KERNEL].values) == 2
     # Once is enough.

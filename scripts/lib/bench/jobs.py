@@ -138,7 +138,7 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def _clients(on: Session, _settings: Settings) -> Iterator[Sample]:
-    yield on.timed_together(CLIENTS.name, [_TAR] * 4)
+    yield on.timed_together(CLIENTS.name, _TAR, 4)
 
 
 def _idle(on: Session, settings: Settings) -> Iterator[Sample]:
@@ -159,14 +159,14 @@ SCENES = (
     Scene((GREP,), _grep),
     Scene((GIT,), _git, prepare=_git_before),
     Scene((READ_COLD, READ_WARM), _read),
-    Scene((WRITE,), _write),
+    Scene((WRITE,), _write, writes=True),
     Scene((RANDOM,), _random),
     Scene((SCAN,), _scan),
-    Scene((CREATES, REMOVE), _create),
+    Scene((CREATES, REMOVE), _create, writes=True),
     Scene((STORM,), _storm),
-    Scene((CHOWN,), _chown),
+    Scene((CHOWN,), _chown, writes=True),
     Scene((IMPORT,), _import),
-    Scene((APT,), _apt),
+    Scene((APT,), _apt, writes=True),
     Scene((CLIENTS,), _clients, modes=(Mode.UNPINNED,)),
     Scene((IDLE,), _idle, modes=(Mode.UNPINNED,), daemons_only=True),
 )

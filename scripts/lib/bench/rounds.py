@@ -34,6 +34,8 @@ class Rounds:
                 continue
             for number in range(self.rounds):
                 self.say(f"{', '.join(wanted)}: round {number + 1} of {self.rounds}")
+                # Whatever was written before is on the disk by now, and no disturbance.
+                os.sync()
                 # Nobody is always the first, whose way is made by the one before.
                 turned = number % len(self.peers)
                 for mode in (mode for mode in self.modes if mode in scene.modes):
@@ -48,8 +50,8 @@ class Rounds:
     ) -> None:
         if all(results.failed(row, mode, peer.name) for row in wanted):
             return
-        # Whatever was written before is on the disk by now, and no disturbance.
-        os.sync()
+        if scene.writes:
+            os.sync()
         place = self.place / f"{mode.name.lower()}-{self.peers.index(peer)}"
         measured: set[str] = set()
         try:

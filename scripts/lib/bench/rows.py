@@ -45,6 +45,7 @@ class Scene:
     stack: int | None = None  # of so many layers; otherwise it is the Debian with its tree
     modes: tuple[Mode, ...] = tuple(Mode)
     daemons_only: bool = False
+    writes: bool = False  # so much that the next peer would feel it
 
     def lowers(self) -> tuple[str, ...]:
         """The names of the layers, topmost first."""

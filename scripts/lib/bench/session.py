@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,18 +46,12 @@ class Session:
             self._run(command, accept=accept, environment=environment, keep=False)
         return measured[0]
 
-    def timed_together(self, row: str, commands: Sequence[Sequence[str | Path]]) -> Sample:
-        """The seconds until all *commands*, started at once, have ended."""
-        with self._measured(row) as measured:
-            running = [
-                subprocess.Popen(
-                    command, cwd=self.root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-                )
-                for command in commands
-            ]
-            codes = [process.wait() for process in running]
-        if any(codes):
-            raise Failed(f"{commands[0]}: exit codes {codes}")
+    def timed_together(self, row: str, command: Sequence[str | Path], count: int) -> Sample:
+        """The seconds until *count* of *command*, started at once, have ended."""
+        with self._measured(row) as measured, ThreadPoolExecutor(count) as threads:
+            waiting = [threads.submit(self._run, command, keep=False) for _ in range(count)]
+            for each in waiting:
+                each.result()
         return measured[0]
 
     def called(
@@ -77,9 +72,9 @@ class Session:
         cpu = None if sample.cpu is None else sample.cpu / count
         return replace(sample, value=seconds / count * 1e6, cpu=cpu)
 
-    def do(self, *command: str | Path, accept: tuple[int, ...] = (0,)) -> None:
+    def do(self, *command: str | Path) -> None:
         """What is not measured."""
-        self._run(command, accept=accept, keep=False)
+        self._run(command, keep=False)
 
     def cpu(self) -> float | None:
         """Seconds that the daemon has run, user and system: utime + stime, but in nanoseconds.
@@ -93,7 +88,12 @@ class Session:
         if self.daemon is None:
             return None, None
         found = {}
-        for line in Path(f"/proc/{self.daemon.pid}/smaps_rollup").read_text().splitlines()[1:]:
+        try:
+            text = Path(f"/proc/{self.daemon.pid}/smaps_rollup").read_text()
+        except OSError as exc:
+            # A process that has ended has no memory; its clock is there until it is waited for.
+            raise Failed("the daemon has ended") from exc
+        for line in text.splitlines()[1:]:
             name, value, *_ = line.split()
             found[name] = int(value) * 1024
         return found["Pss:"], found["Rss:"]
@@ -119,17 +119,20 @@ class Session:
         stdin: str = "",
         keep: bool = True,
     ) -> str:
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            input=stdin,
-            env=None if environment is None else os.environ | environment,
-            stdout=subprocess.PIPE if keep else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.root,
+                input=stdin,
+                env=None if environment is None else os.environ | environment,
+                stdout=subprocess.PIPE if keep else subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except OSError as exc:
+            raise Failed(f"{Path(command[0]).name}: {exc.strerror}") from exc
         if done.returncode not in accept:
             said = "".join(done.stderr.strip().splitlines()[-1:])
             raise Failed(f"{Path(command[0]).name}: exit code {done.returncode} {said}".rstrip())
