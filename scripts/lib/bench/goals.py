@@ -31,10 +31,11 @@ RATIOS: dict[str, tuple[float, float | None]] = {
 }
 # What the most layers may cost, against one layer.
 DEPTH = 1.2
-# In the unit of the row.
-ABSOLUTE: dict[str, float] = {
-    "idle": 0,
-    stack_row(500, MOUNT): 1000,
+# Of ours alone, with the unit of the row; unpinned.
+ABSOLUTE: dict[str, tuple[float, str]] = {
+    "idle": (0, "ms"),
+    "memory per inode": (800, "B"),
+    stack_row(500, MOUNT): (1000, "ms"),
 }
 
 
@@ -73,7 +74,8 @@ def verdicts(
                     yield Verdict(row, mode, f"of {yardstick}", limit, found)
             elif row in ABSOLUTE and mode is Mode.UNPINNED:
                 found = results.median(row, mode, OURS)
-                yield Verdict(row, mode, "ms", ABSOLUTE[row], found)
+                limit, unit = ABSOLUTE[row]
+                yield Verdict(row, mode, unit, limit, found)
         for what in STACK_ROWS:
             few, many = stack_row(1, what), stack_row(500, what)
             if few in chosen and many in chosen:

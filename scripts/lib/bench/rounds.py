@@ -1,10 +1,11 @@
 """Round after round, each peer in turn, so that what else the machine does hits all alike."""
 
+import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.lib.bench.peers import Peer
@@ -15,7 +16,10 @@ from scripts.lib.bench.session import Failed, Session, mounted, on_one_core
 
 @dataclass(slots=True)
 class Rounds:
-    """What is to be run, and where: *place* is emptied again."""
+    """What is to be run, and where: *place* is for the caller to remove when all is done.
+
+    Not in between: on ext4 freeing many inodes slows down for minutes who makes files next.
+    """
 
     settings: Settings
     peers: Sequence[Peer]
@@ -25,9 +29,12 @@ class Rounds:
     place: Path
     client: Path
     say: Callable[[str], object]
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def run(self, scenes: Iterable[Scene], results: Results) -> None:
         """Adds what is measured to *results* as it comes."""
+        # An earlier run may have been killed.
+        shutil.rmtree(self.place, ignore_errors=True)
         for scene in scenes:
             wanted = [row.name for row in scene.rows if row.name in self.rows]
             if not wanted:
@@ -42,8 +49,6 @@ class Rounds:
                     for peer in (*self.peers[turned:], *self.peers[:turned]):
                         if peer.has_daemon or not scene.daemons_only:
                             self._play(scene, wanted, mode, peer, results)
-                # Not in between: on ext4 freeing much slows down who writes next.
-                shutil.rmtree(self.place, ignore_errors=True)
 
     def _play(
         self, scene: Scene, wanted: list[str], mode: Mode, peer: Peer, results: Results
@@ -52,7 +57,7 @@ class Rounds:
             return
         if scene.writes:
             os.sync()
-        place = self.place / f"{mode.name.lower()}-{self.peers.index(peer)}"
+        place = self.place / str(next(self._numbers))
         measured: set[str] = set()
         try:
             with on_one_core(wanted=mode is Mode.ONE_CORE):
