@@ -35,12 +35,9 @@ class Rounds:
         """Adds what is measured to *results* as it comes."""
         # An earlier run may have been killed.
         shutil.rmtree(self.place, ignore_errors=True)
-        for scene in scenes:
-            wanted = [row.name for row in scene.rows if row.name in self.rows]
-            if not wanted:
-                continue
-            for number in range(self.rounds):
-                self.say(f"{', '.join(wanted)}: round {number + 1} of {self.rounds}")
+        for group in _groups([scene for scene in scenes if self._wanted(scene)]):
+            for number, scene in itertools.product(range(self.rounds), group):
+                self.say(f"{', '.join(self._wanted(scene))}: round {number + 1} of {self.rounds}")
                 # Whatever was written before is on the disk by now, and no disturbance.
                 os.sync()
                 # Nobody is always the first, whose way is made by the one before.
@@ -48,11 +45,13 @@ class Rounds:
                 for mode in (mode for mode in self.modes if mode in scene.modes):
                     for peer in (*self.peers[turned:], *self.peers[:turned]):
                         if peer.has_daemon or not scene.daemons_only:
-                            self._play(scene, wanted, mode, peer, results)
+                            self._play(scene, mode, peer, results)
 
-    def _play(
-        self, scene: Scene, wanted: list[str], mode: Mode, peer: Peer, results: Results
-    ) -> None:
+    def _wanted(self, scene: Scene) -> list[str]:
+        return [row.name for row in scene.rows if row.name in self.rows]
+
+    def _play(self, scene: Scene, mode: Mode, peer: Peer, results: Results) -> None:
+        wanted = self._wanted(scene)
         if all(results.failed(row, mode, peer.name) for row in wanted):
             return
         if scene.writes:
@@ -81,3 +80,9 @@ class Rounds:
         workload = self.settings.workload
         layers = workload.layers if scene.stack is None else workload.stack(scene.stack)
         return mounted(peer, layers, scene.lowers(), place, self.client)
+
+
+def _groups(scenes: Sequence[Scene]) -> Iterator[list[Scene]]:
+    """What is compared with each other in a round: the depths are, and the peers anyway."""
+    yield from ([scene] for scene in scenes if scene.stack is None)
+    yield [scene for scene in scenes if scene.stack is not None]
