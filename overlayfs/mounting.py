@@ -139,6 +139,11 @@ def mount(
     from overlayfs.serving import fuse_options, serve
 
     path = check_mountpoint(mountpoint)
+    if store.root.resolve().is_relative_to(path):
+        raise MountFailed(
+            f"{mountpoint}: the mount would hide the store {store.root}",
+            hint="choose another mount point, or another store with --store",
+        )
     _finish_dead(store)
     directory = MountDirectory.create(store.root)
     lock = directory.lock()
@@ -151,10 +156,7 @@ def mount(
             directory.write(ours)
             answer()
 
-        # Where the mount covers the store, it can be settled afterwards only.
-        covered = store.root.resolve().is_relative_to(path)
-        aside = None if covered else store.settle
-        serve(stack, path, chosen, answered, aside=aside, waiting=options.waiting)
+        serve(stack, path, chosen, answered, aside=store.settle, waiting=options.waiting)
         log.info("%s: unmounted", path)
         store.settle()
         directory.finish()

@@ -165,6 +165,17 @@ def test_a_mount_point_in_use(
         assert "--lazy" in complaint(busy)
 
 
+def test_a_mount_point_that_holds_the_store(
+    pyoverlay: PyOverlay, image: Path, tmp_path: Path
+) -> None:
+    """Nobody could unmount it by the command, or find out what is mounted."""
+    above = pyoverlay.store.parent
+    done = pyoverlay("mount", image, above)
+    assert done.returncode == 32
+    assert f"{above}: the mount would hide the store {pyoverlay.store}" in complaint(done)
+    assert not os.path.ismount(above)
+
+
 def test_nothing_is_mounted_there(pyoverlay: PyOverlay, tmp_path: Path) -> None:
     for command in ("umount", "diff"):
         done = pyoverlay(command, tmp_path)

@@ -62,7 +62,7 @@ def listed(tree: Live, node: Node) -> list[bytes]:
 
 def forget(tree: Live, *nodes: Node) -> None:
     """Give back all references to *nodes*, in this order."""
-    for node in nodes:
+    for node in dict.fromkeys(nodes):
         tree.fs.forget(node.ino, node.lookups)
 
 
