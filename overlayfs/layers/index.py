@@ -24,6 +24,9 @@ class Index:
             ino, _, pending = name.partition("-")
             self._pending[int(ino, 16)] = int(pending, 16)
 
+    def __len__(self) -> int:
+        return len(self._pending)
+
     def __contains__(self, ino: int) -> bool:
         return ino in self._pending
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from overlayfs.union.names import (
 
 # Given the open root of a layer, groups of paths in it, each the hard links of one file.
 Links = Callable[[int], Iterable[tuple[bytes, ...]]]
+
+# What os.fsencode() asks for at each call.
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 # O_NONBLOCK: a fifo that somebody put in the place of a file must not be waited for.
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -99,7 +103,7 @@ class Layer:
         entries: dict[bytes, Found] = {}
         with os.scandir(dir_fd) as scan:
             for entry in scan:
-                name = os.fsencode(entry.name)
+                name = entry.name.encode(_ENCODING, _ERRORS)
                 found = self._found(dir_fd, name, entry, by_attribute=by_attribute)
                 if found is not None:
                     entries[name] = found

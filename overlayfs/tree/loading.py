@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from overlayfs.layers.lower import Layer
@@ -10,7 +10,7 @@ from overlayfs.linux import fds
 from overlayfs.tree.node import Directory, Name, Node
 from overlayfs.tree.numbers import inode_in
 from overlayfs.union.attrs import Kind
-from overlayfs.union.merge import Found, Merged, cover, merge
+from overlayfs.union.merge import Found, Listing, Merged, cover, merge
 from overlayfs.union.redirects import Turn, resolve
 
 if TYPE_CHECKING:
@@ -35,7 +35,12 @@ class Loading:
         if upper is not None and stack[0] is upper:
             above = upper.scan(tree.fd(node, upper))
             stack = () if above.opaque else stack[1:]
-        merged, depth = merge(layer.scan(tree.fd(node, layer)) for layer in stack)
+        listings: Iterable[Listing] = (layer.scan(tree.fd(node, layer)) for layer in stack)
+        if above is None and len(stack) == 1:
+            (listing,) = listings = list(listings)
+            if self._take(node, stack[0], listing):
+                return
+        merged, depth = merge(listings)
         lowers = stack[:depth]
         covered = cover(above.entries if above else {}, merged)
         node.stack = (upper, *lowers) if above and upper is not None else lowers
@@ -68,6 +73,38 @@ class Loading:
         except OSError:
             tree.fold(node)
             raise
+
+    def _take(self, node: Node, layer: Layer, listing: Listing) -> bool:
+        """Make nodes of the *listing* of the only part of *node*, if they are all new.
+
+        Most directories are in one layer alone; this is what is left of ``load`` then.
+        """
+        tree = self._tree
+        numbers, nodes, stack = tree.numbers, tree.nodes, node.stack
+        if layer.follows or (tree.upper is not None and (layer is tree.upper or tree.upper.index)):
+            return False
+        if os.fstat(tree.fd(node, layer)).st_dev != layer.device:
+            return False
+        directory = Directory()
+        children = directory.children
+        met = set()
+        for name, found in listing.entries.items():
+            kind = found.kind
+            if kind is None:
+                continue
+            number = numbers.of(layer, found)
+            ino = numbers.shown(number)
+            if ino in nodes or ino in met:
+                return False  # one more name of a file
+            met.add(ino)
+            is_directory = kind is Kind.DIRECTORY
+            child = Node(ino, kind, layer, stack if is_directory else (), number=number)
+            child.parent, child.name = node, name
+            child.lost = len(tree.hidden.get(number, ()))
+            children[name] = child
+        nodes.update((child.ino, child) for child in children.values())
+        node.directory = directory
+        return True
 
     def _note_hidden(
         self,
