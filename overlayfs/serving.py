@@ -3,6 +3,7 @@
 The event loop and pyfuse3 take a tenth of a second to import, so only what serves does.
 """
 
+import logging
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from overlayfs.waiting import AS_IT_PAYS, Waiting
 
 if TYPE_CHECKING:
     from overlayfs.tree.filesystem import Filesystem
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ def serve(
     """Mount *stack*, call *ready* when it answers, return when it is unmounted and synced.
 
     A service manager is told, unless *ready* says something else.  *options* are those of
-    fuse(8).  *aside* runs in a thread meanwhile.  Raises MountFailed.
+    fuse(8).  *aside* runs in a thread once it answers.  Raises MountFailed.
     """
     from overlayfs.fuse.session import serve as serve_fuse
 
@@ -149,6 +153,12 @@ def serve(
         if late:
             remount(mountpoint, options)
         ready()
+
+    def beside() -> None:
+        if not os.geteuid() and not Path("/sys").is_relative_to(mountpoint):
+            _read_ahead(mountpoint)
+        if aside is not None:
+            aside()
 
     late = _UNKNOWN_TO_LIBFUSE.intersection(options)
     if late and os.geteuid():
@@ -163,7 +173,7 @@ def serve(
             known,
             mounted,
             stack.presentation,
-            aside=aside,
+            aside=beside,
             plain=waiting.plain,
             busy_poll=waiting.busy_poll,
         )
@@ -173,6 +183,19 @@ def serve(
 
 # Flags of mount(2) that libfuse does not pass on, so they are set a moment later.
 _UNKNOWN_TO_LIBFUSE = {"nosymfollow"}
+
+
+# The kernel's own 128 make a request for every few pages of a large file.  Above this the
+# bytes of an answer do not stay in the processor's cache between its two copies.
+_READ_AHEAD_KIB = 512
+
+
+def _read_ahead(mountpoint: Path) -> None:
+    try:
+        mounts.read_ahead(mountpoint, _READ_AHEAD_KIB)
+    except OSError as exc:
+        # In a container /sys may be read-only.  It works without.
+        log.debug("%s: read-ahead stays as it is: %s", mountpoint, exc)
 
 
 def remount(mountpoint: Path, options: Collection[str]) -> None:

@@ -5,7 +5,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def serve(
 ) -> None:
     """Mount *filesystem*, call *ready* once it answers, and serve until it is unmounted.
 
-    *aside* is called in a thread meanwhile, and waited for; what it raises is logged.  With
+    *aside* is called in a thread after that, and waited for; what it raises is logged.  With
     *plain* pyfuse3 waits for requests in its own way, else in that of ``fuse.loop``, polling
     for *busy_poll* seconds after each one, or as long as it pays.
 
@@ -54,11 +54,22 @@ def serve(
     """
     logging.getLogger("pyfuse3").addFilter(_is_worth_telling)
     tidying = Tidying(filesystem.tree)
+    answering = trio.Event()
+
+    def answers() -> None:
+        ready()
+        answering.set()
+
+    async def run_aside() -> None:
+        await answering.wait()
+        if aside is not None:
+            await _run_aside(aside)
+
     loop = None if plain else FastLoop(_busy_poll(busy_poll))
     with loop.installed(pyfuse3) if loop else nullcontext():
         try:
             checked = "default_permissions" in options
-            operations = Operations(filesystem, ready, presentation, tidying, checked=checked)
+            operations = Operations(filesystem, answers, presentation, tidying, checked=checked)
             pyfuse3.init(operations, str(mountpoint), set(options))
         except RuntimeError as exc:
             # libfuse and fusermount3 say why on stderr.
@@ -72,9 +83,11 @@ def serve(
         # What was made so far lives as long as the mount: the collector need not look at it.
         gc.collect()
         gc.freeze()
+        # What comes and goes with a request are no cycles; a tree has some, which tidying ends.
+        gc.set_threshold(20_000, 20, 20)
         try:
             instruments = [loop.turn] if loop else []
-            trio.run(_serve, mountpoint, tidying, aside, instruments=instruments)
+            trio.run(_serve, mountpoint, tidying.run, run_aside, instruments=instruments)
         finally:
             pyfuse3.close()
 
@@ -89,12 +102,11 @@ def _in_words(seconds: float | None) -> str:
     return f"{seconds * 1e6:.0f} µs"
 
 
-async def _serve(mountpoint: Path, tidying: Tidying, aside: Callable[[], None] | None) -> None:
+async def _serve(mountpoint: Path, *beside: Callable[[], Awaitable[None]]) -> None:
     async with trio.open_nursery() as nursery:
-        if aside is not None:
-            nursery.start_soon(_run_aside, aside)
         nursery.start_soon(_unmount_on_signal, mountpoint)
-        nursery.start_soon(tidying.run)
+        for task in beside:
+            nursery.start_soon(task)
         try:
             await pyfuse3.main()
         except BaseExceptionGroup as group:

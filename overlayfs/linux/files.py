@@ -41,7 +41,8 @@ def copy_data(source: int, target: int, size: int) -> None:
     is no hole (lseek(2), SEEK_DATA), inside the kernel where that works
     (copy_file_range(2)).  *target* ends with exactly *size* bytes.
     """
-    if size == os.fstat(source).st_size and size:
+    there = os.fstat(source).st_size
+    if size == there and size:
         try:
             fcntl.ioctl(target, _FICLONE, source)
         except OSError as exc:
@@ -51,7 +52,7 @@ def copy_data(source: int, target: int, size: int) -> None:
             return
     os.ftruncate(target, size)
     if size <= _BLOCK:
-        _copy_bytes(source, target, 0, size)  # two calls instead of three, and no holes
+        _copy_bytes(source, target, 0, min(size, there))  # two calls instead of three
         return
     end = 0
     while end < size:

@@ -66,6 +66,7 @@ class Mount(NamedTuple):
     """One line of /proc/self/mountinfo; see proc(5)."""
 
     mountpoint: Path
+    device: str  # MAJOR:MINOR
     kind: str
     source: str
     options: frozenset[str]
@@ -83,8 +84,21 @@ def mounted() -> list[Mount]:
         kind, source = rest.split(" ")[:2]
         words = fields.split(" ")
         options = frozenset(words[5].split(","))
-        found.append(Mount(Path(_plain(words[4])), kind, _plain(source), options))
+        found.append(Mount(Path(_plain(words[4])), words[2], kind, _plain(source), options))
     return found
+
+
+def read_ahead(mountpoint: Path, kib: int) -> None:
+    """Let the kernel ask what is mounted at *mountpoint* for *kib* KiB ahead, if that is more.
+
+    Root may do it: Documentation/ABI/testing/sysfs-class-bdi.  Raises OSError.
+    """
+    devices = [mount.device for mount in mounted() if mount.mountpoint == mountpoint]
+    if not devices:
+        raise FileNotFoundError(errno.ENOENT, "nothing is mounted there", str(mountpoint))
+    setting = Path("/sys/class/bdi", devices[-1], "read_ahead_kb")
+    if int(setting.read_text()) < kib:
+        setting.write_text(str(kib))
 
 
 def is_idmapped(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayfs.linux.mounts import Mount, mounted, unmount
+from overlayfs.linux.mounts import Mount, mounted, read_ahead, unmount
 from tests.support.union import run
 
 
@@ -20,6 +20,11 @@ def tmpfs(path: Path, source: str = "none") -> Iterator[Path]:
     yield path
     if any(mount.mountpoint == path for mount in mounted()):
         run("umount", path)
+
+
+def device(path: Path) -> str:
+    number = path.stat().st_dev
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
 @pytest.mark.parametrize(
@@ -41,13 +46,19 @@ def test_a_mount_is_found_whatever_its_name(tmp_path: Path, needs_root: None, na
     path = tmp_path / name
     assert not [mount for mount in mounted() if mount.mountpoint == path]
     with tmpfs(path, "the source"):
-        assert mounted()[-1] == Mount(path, "tmpfs", "the source", frozenset({"rw", "relatime"}))
+        options = frozenset({"rw", "relatime"})
+        assert mounted()[-1] == Mount(path, device(path), "tmpfs", "the source", options)
 
 
 def test_a_name_that_is_no_text(tmp_path: Path, needs_root: None) -> None:
     path = tmp_path / os.fsdecode(b"\xff \xfe")
     with tmpfs(path):
         assert [mount.mountpoint for mount in mounted()][-1] == path
+
+
+def test_only_what_is_mounted_can_be_read_ahead_of(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing is mounted there"):
+        read_ahead(tmp_path, 512)
 
 
 def test_unmount(tmp_path: Path, needs_root: None) -> None:

@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from tests.support.callers import as_someone, outcome
 from tests.support.plain import as_plain_user
 from tests.support.tree import names
-from tests.support.union import REPOSITORY, Stack, opaque, run, start, whiteout, write
+from tests.support.union import PATIENCE, REPOSITORY, Stack, opaque, run, start, whiteout, write
 
 PROGRAM = (sys.executable, "-m", "overlayfs.cli.mountprogram")
 
@@ -35,6 +36,18 @@ def row(mountpoint: Path) -> tuple[str, str, set[str]]:
         if where == str(mountpoint):
             return source, kind, set(options.split(","))
     raise AssertionError(f"{mountpoint} is not mounted")
+
+
+def test_large_files_are_read_far_ahead(stack: Stack) -> None:
+    """Where /sys can be written, as by root it can."""
+    with stack.mounted() as mnt:
+        number = mnt.stat().st_dev
+        setting = Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb")
+        expected = 512 if os.access(setting, os.W_OK) else 128
+        deadline = time.monotonic() + PATIENCE
+        while int(setting.read_text()) != expected and time.monotonic() < deadline:
+            os.listdir(mnt)  # noqa: PTH208  (it is done soon after the mount answers)
+        assert int(setting.read_text()) == expected
 
 
 # -- flags ---------------------------------------------------------------------------------
