@@ -34,6 +34,8 @@ class Attributes:
         The order matters: a truncation and a chown(2) drop suid bits, which the mode
         gives back, and everything moves the times.
         """
+        if change.size is None and self._copy_up.born_with(node, change):
+            return
         upper = await self._in_upper(node, keep=change.size, data=change.size is not None)
         place = self._tree.place(node)
         try:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
@@ -15,7 +16,7 @@ from overlayfs.linux.files import copy_data
 from overlayfs.tree.elsewhere import file_path
 from overlayfs.tree.node import Name, Node
 from overlayfs.tree.tree import Tree
-from overlayfs.union.attrs import Attrs, Kind
+from overlayfs.union.attrs import AttrChange, Attrs, Kind, changed
 from overlayfs.union.redirects import made
 
 Ts = TypeVarTuple("Ts")
@@ -126,6 +127,36 @@ class CopyUp:
                     self._drop(draft)  # a small copy (of a truncation) overtook this one
         # Another task was first, but one that wanted less, perhaps.
         await self.ensure(node, keep=keep, data=data)
+
+    def born_with(self, node: Node, change: AttrChange) -> bool:
+        """Bring *node* into the upper layer with *change* made, which is none of its size.
+
+        False, and nothing is done, unless it is a plain file of which that takes no time: a
+        change of owner or mode means more where there are suid bits or access lists.
+        """
+        if node.kind is not Kind.FILE or node.layer is self.upper() or node.ino in self._locks:
+            return False
+        attrs = self._tree.attrs(node)
+        if attrs.mode & (stat.S_ISUID | stat.S_ISGID) or self._xattrs(node):
+            return False
+        wanted = changed(attrs, change)
+        self._meet_aliases(node, attrs)
+        if node.layer is self.upper():
+            return False  # one of them was copied up in an earlier mount
+        if attrs.size and self._leave_data(node, wanted):
+            return True
+        if not self._is_quick(attrs.size):
+            return False
+        with self._copy(node) as (draft, source, target):
+            copy_data(source, target, attrs.size)
+            self._finish(node, wanted, draft, target)
+        return True
+
+    def _xattrs(self, node: Node) -> dict[bytes, bytes]:
+        known = node.xattrs  # those of a lower file never change
+        if known is None or node.layer is self._tree.upper:
+            return node.layer.xattrs(self._tree.place(node))
+        return known
 
     def _is_quick(self, size: int) -> bool:
         return size <= _INLINE and not self.upper().policy.strict
@@ -419,7 +450,7 @@ class CopyUp:
         target = b""
         if node.kind is Kind.SYMLINK:
             target = layer.readlink(*self._tree.location(node))
-        known = layer.xattrs(self._tree.place(node))
+        known = self._xattrs(node)
         return Birth(node.kind, attrs.mode, attrs.uid, attrs.gid, attrs.rdev, target, known)
 
 

@@ -68,6 +68,18 @@ class AttrChange(NamedTuple):
     mtime_ns: int | None = None
 
 
+def changed(attrs: Attrs, change: AttrChange) -> Attrs:
+    """*attrs* after *change*; of its mode the permission bits count."""
+    mode = attrs.mode
+    if change.mode is not None:
+        mode = stat.S_IFMT(mode) | stat.S_IMODE(change.mode)
+    wanted = {"uid": change.uid, "gid": change.gid, "size": change.size}
+    wanted |= {"atime_ns": change.atime_ns, "mtime_ns": change.mtime_ns}
+    return attrs._replace(
+        mode=mode, **{name: value for name, value in wanted.items() if value is not None}
+    )
+
+
 class Caller(NamedTuple):
     """Who asks: the owner of what gets created; *privileged* keeps suid bits when it writes."""
 
