@@ -14,7 +14,7 @@ from overlayfs.layers.upper import Birth, Upper
 from overlayfs.linux import fds
 from overlayfs.linux.files import copy_data
 from overlayfs.tree.elsewhere import file_path
-from overlayfs.tree.node import Name, Node
+from overlayfs.tree.node import NO_XATTRS, Name, Node
 from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import AttrChange, Attrs, Kind, changed
 from overlayfs.union.redirects import made
@@ -139,6 +139,7 @@ class CopyUp:
         attrs = self._tree.attrs(node)
         if attrs.mode & (stat.S_ISUID | stat.S_ISGID) or self._xattrs(node):
             return False
+        node.xattrs = NO_XATTRS
         wanted = changed(attrs, change)
         self._meet_aliases(node, attrs)
         if node.layer is self.upper():
