@@ -5,8 +5,8 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyfuse3
@@ -24,6 +24,16 @@ from overlayfs.union.presentation import AS_IT_IS, Presentation
 log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def _held_back(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Signals that come meanwhile wait, at the latest for the end of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_worth_telling(record: logging.LogRecord) -> bool:
@@ -66,7 +76,8 @@ def serve(
             await _run_aside(aside)
 
     loop = None if plain else FastLoop(_busy_poll(busy_poll))
-    with loop.installed(pyfuse3) if loop else nullcontext():
+    # From the mount on one that nobody hears yet would leave a mount without a daemon.
+    with _held_back(_SIGNALS), loop.installed(pyfuse3) if loop else nullcontext():
         try:
             checked = "default_permissions" in options
             operations = Operations(filesystem, answers, presentation, tidying, checked=checked)
@@ -135,6 +146,7 @@ async def _run_aside(aside: Callable[[], None]) -> None:
 
 async def _unmount_on_signal(mountpoint: Path) -> None:
     with trio.open_signal_receiver(*_SIGNALS) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         asked = 0
         async for number in signals:
             asked += 1

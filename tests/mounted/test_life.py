@@ -32,6 +32,36 @@ def is_mounted(path: Path) -> bool:
 
 # -- ends ----------------------------------------------------------------------------------
 
+# The daemon collects garbage once it has mounted, just before its event loop begins.
+SIGNALLED_EARLY = """
+import gc, os, signal, sys
+from pathlib import Path
+from overlayfs.fuse.session import serve
+from overlayfs.serving import Stack
+from overlayfs.union.names import Format
+
+lower, upper, work, mountpoint = (Path(word) for word in sys.argv[1:])
+filesystem = Stack((lower,), upper, work, Format.KERNEL).open()
+gc.callbacks.append(lambda phase, info: os.kill(os.getpid(), signal.SIGTERM))
+serve(filesystem, mountpoint, ["default_permissions"], gc.callbacks.clear)
+filesystem.close()
+print("closed")
+"""
+
+
+def test_a_signal_between_mounting_and_serving_unmounts(stack: Stack) -> None:
+    places = (stack.lower, stack.upper, stack.work, stack.mountpoint)
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_EARLY, *places],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
+    assert not is_mounted(stack.mountpoint)
+
 
 def test_lower_layers_are_let_go_before_the_upper_one_is_synced(stack: Stack) -> None:
     """So that they can be unmounted, in turn, right after the union."""
