@@ -283,7 +283,8 @@ words = ["--work", {str(work)!r}, "--only", "idle", "--rounds", "1000"]
 sys.exit(files.main(words, size, Path({str(tmp_path / "root.tar")!r})))
 """
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        # What a shell runs in the background does not hear it.
+        ["env", "--default-signal=INT", sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
