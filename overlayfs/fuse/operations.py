@@ -84,9 +84,6 @@ class Operations(pyfuse3.Operations):
     def init(self) -> None:
         self._ready()
 
-    def _node(self, ino: int) -> Node:
-        return self._fs.tree.node(ino)
-
     def _entry(self, node: Node) -> EntryAttributes:
         known: EntryAttributes | None = node.reply
         if known is not None:
@@ -142,7 +139,7 @@ class Operations(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        node = self._node(inode)
+        node = self._nodes[inode]
         await self._fs.attributes.change(node, self._convert.change(attr, fields))
         if fields.update_size and ctx.uid:
             await self._drop_sgid(node, ctx)
@@ -331,7 +328,7 @@ class Operations(pyfuse3.Operations):
     @replies
     def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         self._check_xattrs()
-        found = self._fs.attributes.xattrs(self._node(inode))
+        found = self._fs.attributes.xattrs(self._nodes[inode])
         # xattr(7): to others they are invisible.  The kernel refuses their values by itself.
         hidden = b"trusted." if ctx.uid else ()
         shown = (name for name in found if name not in self._absent)
@@ -342,7 +339,7 @@ class Operations(pyfuse3.Operations):
         self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
     ) -> None:
         self._check_xattrs(name)
-        node = self._node(inode)
+        node = self._nodes[inode]
         kept = self._convert.xattr_kept(name, value)
         if name == acl.ACCESS and ctx.uid:
             await self._fs.attributes.keep_sgid_for(node, self._groups(ctx))
@@ -351,7 +348,7 @@ class Operations(pyfuse3.Operations):
     @replies
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
         self._check_xattrs(name)
-        await self._fs.attributes.remove_xattr(self._node(inode), name)
+        await self._fs.attributes.remove_xattr(self._nodes[inode], name)
 
     # -- the whole ---------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from overlayfs.linux.mounts import unmount
-from tests.mounted.test_life import await_unmounted
+from tests.mounted.test_life import await_unmounted, daemon_of
 from tests.support.union import PATIENCE, Daemon, Stack, run, start, write
 
 LOOPS = ["busy_poll=auto", "busy_poll=off", "busy_poll=1000", "event_loop=plain"]
@@ -65,17 +65,6 @@ def start_with_slow_fsync(stack: Stack, option: str) -> Daemon:
     slow = ("--trace=fsync", "--inject=fsync:delay_enter=2000000", "--seccomp-bpf")
     tracer = ["strace", "--quiet=all", "--follow-forks", f"--output={stack.base}/trace", *slow]
     return start([*tracer, *stack.command(option)], stack.mountpoint, stack.base)
-
-
-@contextmanager
-def serving(stack: Stack, *options: str) -> Iterator[Daemon]:
-    """A mount of *stack* that the test ends in a way of its own."""
-    daemon = stack.start(*options)
-    try:
-        yield daemon
-    finally:
-        if daemon.process.poll() is None:
-            daemon.abandon()
 
 
 # -- nobody starves ------------------------------------------------------------------------
@@ -178,7 +167,7 @@ def test_it_ends_under_load(stack: Stack, end: Callable[[Daemon], None], option:
     write(stack.lower / "file")
     for times in (1, 2):
         with (
-            serving(stack, option) as daemon,
+            daemon_of(stack, option) as daemon,
             hammered(stack.mountpoint / "file", times=times) as hammers,
         ):
             end(daemon)
@@ -195,7 +184,7 @@ def test_it_ends_while_it_is_in_use(
 ) -> None:
     write(stack.lower / "file")
     with (
-        serving(stack, option) as daemon,
+        daemon_of(stack, option) as daemon,
         hammered(stack.mountpoint / "file", held=True) as hammers,
     ):
         end(daemon)
@@ -209,7 +198,7 @@ def test_it_ends_while_it_is_in_use(
 def test_it_ends_with_its_last_user(stack: Stack, option: str) -> None:
     write(stack.lower / "file")
     with (
-        serving(stack, option) as daemon,
+        daemon_of(stack, option) as daemon,
         hammered(stack.mountpoint / "file", held=True) as hammers,
     ):
         end_lazily(daemon)
@@ -223,7 +212,7 @@ def test_it_ends_with_its_last_user(stack: Stack, option: str) -> None:
 @pytest.mark.parametrize("end", ENDS)
 def test_it_ends_at_rest(stack: Stack, end: Callable[[Daemon], None], option: str) -> None:
     write(stack.lower / "file")
-    with serving(stack, option) as daemon:
+    with daemon_of(stack, option) as daemon:
         (stack.mountpoint / "file").stat()
         end(daemon)
         assert daemon.wait() == 0
@@ -237,7 +226,7 @@ def test_it_ends_while_something_slow_is_done(
     """Copies are being made, and their handlers have not answered."""
     for number in range(4):
         write(stack.lower / f"large{number}", os.urandom(1 << 20) * 30)
-    with serving(stack, option) as daemon:
+    with daemon_of(stack, option) as daemon:
         held = os.open(stack.mountpoint, os.O_RDONLY) if end is end_by_two_signals else -1
         opening = [threading.Thread(target=open_to_write, args=(path,)) for path in large(stack)]
         for thread in opening:
@@ -276,7 +265,7 @@ def times_run(pid: int) -> int:
 def test_an_idle_mount_takes_no_processor_time(stack: Stack, option: str) -> None:
     """It is not even woken."""
     write(stack.lower / "file")
-    with serving(stack, option) as daemon:
+    with daemon_of(stack, option) as daemon:
         with pytest.raises(OSError, match="No data"):
             os.getxattr(stack.mountpoint / "file", "user.none")
         ended = os.pidfd_open(daemon.pid)
@@ -300,7 +289,7 @@ def test_after_a_request_it_polls_for_as_long_as_it_was_told(stack: Stack) -> No
     write(stack.lower / "file")
     spent = {}
     for option in ("busy_poll=1000", "busy_poll=off"):
-        with serving(stack, option) as daemon:
+        with daemon_of(stack, option) as daemon:
             before = processor_time(daemon.pid)
             for _ in range(50):
                 with pytest.raises(OSError, match="No data"):

@@ -10,7 +10,6 @@ is slow for many seconds afterwards: a round takes about seven times the size of
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.lib.bench import report
 from scripts.lib.bench.images import Image, images
 from tests.support.images import run
 
@@ -121,16 +121,8 @@ def measure(way: Way) -> float:
 
 
 def machine(work: Path) -> dict[str, Any]:
-    """What the numbers were measured on."""
-    release = platform.freedesktop_os_release()
-    file_system = run("findmnt", "--noheadings", "--output=FSTYPE", "--target", work).strip()
-    return {
-        "system": release.get("PRETTY_NAME", "Linux"),
-        "kernel": platform.release(),
-        "processors": len(os.sched_getaffinity(0)),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "file_system": file_system,
-        "python": platform.python_version(),
+    """What the numbers were measured on, and with."""
+    return report.machine(work) | {
         "tools": [run(tool, "--version").strip() for tool in ("pyoverlay", "umoci", "podman")],
         "page_cache": "image files cached; earlier writes synced before each measurement",
     }
