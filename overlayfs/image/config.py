@@ -11,6 +11,16 @@ from overlayfs.image.json import CONFIG_LIMIT, decode
 from overlayfs.image.platform import Platform
 
 
+class _Healthcheck(Struct, rename="pascal"):
+    # The spec's reserved "Healthcheck"; Docker's HealthConfig has what is in it.
+    test: tuple[str, ...] | None = None
+    interval: int | None = None
+    timeout: int | None = None
+    start_period: int | None = None
+    start_interval: int | None = None
+    retries: int | None = None
+
+
 class _Execution(Struct, rename="pascal"):
     user: str | None = None
     exposed_ports: dict[str, Any] | None = None
@@ -23,6 +33,9 @@ class _Execution(Struct, rename="pascal"):
     labels: dict[str, str] | None = None
     stop_signal: str | None = None
     shell: tuple[str, ...] | None = None
+    on_build: tuple[str, ...] | None = None
+    args_escaped: bool | None = None
+    healthcheck: _Healthcheck | None = None
 
 
 class _RootFs(Struct):
@@ -38,12 +51,14 @@ class _History(Struct):
     empty_layer: bool | None = None
 
 
-class _Config(Struct):
+class _Config(Struct, rename={"os_version": "os.version"}):
     created: str | None = None
     author: str | None = None
     architecture: str | None = None
     os: str | None = None
     variant: str | None = None
+    os_version: str | None = None
+    comment: str | None = None
     config: _Execution | None = None
     rootfs: _RootFs | None = None
     history: tuple[_History, ...] | None = None
@@ -61,8 +76,27 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Healthcheck:
+    """How a container is asked whether it is well; times in nanoseconds, 0 when not said.
+
+    *test* begins with ``CMD`` or ``CMD-SHELL``; ``NONE`` alone switches off what a base has.
+    """
+
+    test: tuple[str, ...] = ()
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
-    """What a container made from the image runs, and how."""
+    """What a container made from the image runs, and how.
+
+    *shell*, *on_build* (instructions for builds on top), *args_escaped* (Windows: the command
+    is one line already) and *healthcheck* are Docker's; the spec reserves their names.
+    """
 
     user: str = ""
     env: tuple[str, ...] = ()
@@ -74,6 +108,9 @@ class Execution:
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""
     shell: tuple[str, ...] = ()
+    on_build: tuple[str, ...] = ()
+    args_escaped: bool = False
+    healthcheck: Healthcheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +118,7 @@ class ImageConfig:
     """The configuration of an image, with the exact bytes whose digest is the image's id.
 
     Texts are the image's own: they pass through ``printable`` before a terminal sees them.
-    Times are as written (RFC 3339), empty where there is none.
+    Times are as written (RFC 3339), empty where there is none.  *comment* is Docker's.
     """
 
     architecture: str
@@ -93,6 +130,8 @@ class ImageConfig:
     diff_ids: tuple[Digest, ...]
     history: tuple[History, ...]
     raw: bytes = field(repr=False)
+    os_version: str = ""
+    comment: str = ""
 
     @classmethod
     def parse(cls, raw: bytes, what: str = "image configuration") -> Self:
@@ -116,6 +155,8 @@ class ImageConfig:
             diff_ids=found.rootfs.diff_ids or (),
             history=tuple(_step(step) for step in found.history or ()),
             raw=raw,
+            os_version=found.os_version or "",
+            comment=found.comment or "",
         )
 
     @property
@@ -141,6 +182,22 @@ def _execution(found: _Execution) -> Execution:
         volumes=tuple(found.volumes or ()),
         stop_signal=found.stop_signal or "",
         shell=found.shell or (),
+        on_build=found.on_build or (),
+        args_escaped=bool(found.args_escaped),
+        healthcheck=_healthcheck(found.healthcheck),
+    )
+
+
+def _healthcheck(found: _Healthcheck | None) -> Healthcheck | None:
+    if found is None:
+        return None
+    return Healthcheck(
+        test=found.test or (),
+        interval=found.interval or 0,
+        timeout=found.timeout or 0,
+        start_period=found.start_period or 0,
+        start_interval=found.start_interval or 0,
+        retries=found.retries or 0,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from overlayfs.errors import InvalidImage
-from overlayfs.image.config import Execution, History, ImageConfig
+from overlayfs.image.config import Execution, Healthcheck, History, ImageConfig
 from overlayfs.image.digest import Digest
 from overlayfs.image.json import CONFIG_LIMIT
 
@@ -26,6 +26,8 @@ def test_everything_is_read() -> None:
             "architecture": "arm",
             "os": "linux",
             "variant": "v7",
+            "os.version": "10.0",
+            "comment": "said of it",
             "config": {
                 "User": "1:2",
                 "ExposedPorts": {"80/tcp": {}},
@@ -37,6 +39,16 @@ def test_everything_is_read() -> None:
                 "Labels": {"k": "v"},
                 "StopSignal": "SIGINT",
                 "Shell": ["/bin/sh", "-c"],
+                "OnBuild": ["RUN true"],
+                "ArgsEscaped": True,
+                "Healthcheck": {
+                    "Test": ["CMD-SHELL", "true"],
+                    "Interval": 30_000_000_000,
+                    "Timeout": 1,
+                    "StartPeriod": 2,
+                    "StartInterval": 3,
+                    "Retries": 4,
+                },
             },
             "rootfs": ROOTFS,
             "history": [{"created_by": "x", "empty_layer": True}, {"comment": "c"}],
@@ -53,7 +65,11 @@ def test_everything_is_read() -> None:
         volumes=("/data",),
         stop_signal="SIGINT",
         shell=("/bin/sh", "-c"),
+        on_build=("RUN true",),
+        args_escaped=True,
+        healthcheck=Healthcheck(("CMD-SHELL", "true"), 30_000_000_000, 1, 2, 3, 4),
     )
+    assert (config.os_version, config.comment) == ("10.0", "said of it")
     assert config.diff_ids == (Digest.parse(DIFF_ID),)
     assert config.history == (History(created_by="x", empty_layer=True), History(comment="c"))
     assert str(config.platform) == "linux/arm/v7"
@@ -67,6 +83,7 @@ def test_everything_is_read() -> None:
         {"rootfs": ROOTFS},
         {"rootfs": {"type": "layers", "diff_ids": [DIFF_ID]}, "config": None, "history": None},
         {"rootfs": {"diff_ids": [DIFF_ID]}, "config": {"Env": None, "Cmd": None, "Labels": None}},
+        {"rootfs": ROOTFS, "config": {"Healthcheck": None, "OnBuild": None, "ArgsEscaped": None}},
     ],
 )
 def test_what_is_missing_is_empty(found: Any) -> None:
@@ -78,6 +95,11 @@ def test_what_is_missing_is_empty(found: Any) -> None:
 
 def test_an_image_may_have_no_layers() -> None:
     assert parse({"rootfs": {"type": "layers", "diff_ids": None}}).diff_ids == ()
+
+
+def test_a_health_check_may_say_little() -> None:
+    config = parse({"rootfs": ROOTFS, "config": {"Healthcheck": {"Test": ["NONE"]}}}).config
+    assert config.healthcheck == Healthcheck(("NONE",))
 
 
 def test_a_command_may_be_one_text() -> None:
@@ -93,6 +115,7 @@ def test_a_command_may_be_one_text() -> None:
         pytest.param({"rootfs": {**ROOTFS, "diff_ids": [1]}}, "diff_ids", id="number"),
         pytest.param({"rootfs": ROOTFS, "config": {"Env": [1]}}, "Env", id="env"),
         pytest.param({"rootfs": ROOTFS, "config": {"Cmd": {}}}, "Cmd", id="cmd"),
+        pytest.param({"rootfs": ROOTFS, "config": {"Healthcheck": []}}, "Health", id="health"),
         pytest.param({"rootfs": ROOTFS, "history": [[]]}, "history", id="history"),
         pytest.param([], "Expected `object`", id="array"),
     ],
