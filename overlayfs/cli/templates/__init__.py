@@ -1,0 +1,1 @@
+"""Templates in the way of Go."""
