@@ -16,6 +16,7 @@ import msgspec
 
 from overlayfs.daemon import LOG_FORMAT, leave_behind
 from overlayfs.errors import MountFailed, OverlayError
+from overlayfs.image.history import by_layer
 from overlayfs.linux import notify
 from overlayfs.linux.mounts import unmount as unmount_at
 from overlayfs.store.mounts import MountDirectory, Record, directories, is_mounted
@@ -26,6 +27,7 @@ from overlayfs.store.store import Store, StoredImage
 from overlayfs.union.names import Format
 from overlayfs.union.policy import PLAIN, Policy
 from overlayfs.union.presentation import AS_IT_IS, Presentation
+from overlayfs.union.provenance import labels
 from overlayfs.waiting import AS_IT_PAYS, Waiting
 
 if TYPE_CHECKING:
@@ -165,7 +167,12 @@ def mount(
         ready(_written(directory))
         notify.ready()
 
-    stack = replace(_stack(record), policy=options.policy, presentation=options.presentation)
+    stack = replace(
+        _stack(record),
+        policy=options.policy,
+        presentation=options.presentation,
+        labels=labels(_origins(image)),
+    )
     chosen = fuse_options(
         record.image,
         read_only=options.read_only,
@@ -213,6 +220,12 @@ def _stack(record: Record) -> "Stack":
         format=Format(record.format),
         links=_links,
     )
+
+
+def _origins(image: StoredImage) -> Iterator[tuple[str, str]]:
+    """The diff id of each layer, and what made it as far as the image says."""
+    for layer, step in zip(image.layers, by_layer(image.config.history, image.layers), strict=True):
+        yield str(layer.diff_id), step.created_by
 
 
 def _links(root: int) -> Iterable[tuple[bytes, ...]]:

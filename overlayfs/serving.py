@@ -22,6 +22,7 @@ from overlayfs.union.attrs import Kind
 from overlayfs.union.names import Format
 from overlayfs.union.policy import PLAIN, Policy
 from overlayfs.union.presentation import AS_IT_IS, Presentation
+from overlayfs.union.provenance import Labels
 from overlayfs.waiting import AS_IT_PAYS, Waiting
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Stack:
 
     *work* goes with *upper*; both are made if they are missing.  *links* is what
     ``layers.lower.Layer`` wants for the lower directories.  With *foreign* the
-    directories may be of other formats than *format*: each is looked at.
+    directories may be of other formats than *format*: each is looked at.  By *labels* files
+    tell which layer they are from, the base being number 1.
     """
 
     lowers: tuple[Path, ...]
@@ -48,6 +50,7 @@ class Stack:
     foreign: bool = False
     policy: Policy = PLAIN
     presentation: Presentation = AS_IT_IS
+    labels: Labels | None = None
 
     def check(self, mountpoint: Path) -> None:
         """Refuse what overlaps, so that no daemon waits for itself or changes what it reads.
@@ -84,7 +87,8 @@ class Stack:
         except OSError as exc:
             raise MountFailed(f"{exc.filename}: {exc.strerror}") from exc
         narrow = self.presentation.narrow
-        return Filesystem(Tree(layers, upper, descriptors=fds.raise_limit() // 4, narrow=narrow))
+        tree = Tree(layers, upper, descriptors=fds.raise_limit() // 4, narrow=narrow)
+        return Filesystem(tree, self.labels)
 
     def _open_lower(self, path: Path, number: int) -> Layer:
         fmt, markers = self._writing(path)

@@ -29,7 +29,18 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "daemon": ({"errors"}, set()),
     "serving": ({"layers", "tree", "fuse", "union", "linux", "errors", "waiting"}, set()),
     "mounting": (
-        {"daemon", "serving", "store", "layers", "tree", "union", "linux", "errors", "waiting"},
+        {
+            "daemon",
+            "serving",
+            "store",
+            "layers",
+            "tree",
+            "image",
+            "union",
+            "linux",
+            "errors",
+            "waiting",
+        },
         {"msgspec"},
     ),
     "cli": (

@@ -10,6 +10,7 @@ from overlayfs.linux import fds
 from overlayfs.linux.xattrs import Place
 from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.node import NO_XATTRS, Node
+from overlayfs.tree.provenance import Provenance
 from overlayfs.tree.recent import Recent
 from overlayfs.tree.tree import Tree
 from overlayfs.union import acl
@@ -21,11 +22,12 @@ _KEPT = 10_000
 
 
 class Attributes:
-    """Reads and changes what is known of the nodes of *tree*."""
+    """Reads and changes what is known of the nodes of *tree*, which come from *provenance*."""
 
-    def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
+    def __init__(self, tree: Tree, copy_up: CopyUp, provenance: Provenance) -> None:
         self._tree = tree
         self._copy_up = copy_up
+        self._provenance = provenance
         self._kept = Recent(tree, _forget_xattrs, _KEPT)
 
     async def change(self, node: Node, change: AttrChange) -> None:
@@ -86,25 +88,37 @@ class Attributes:
         node.xattrs = None  # a chown drops security.capability
 
     def xattrs(self, node: Node) -> dict[bytes, bytes]:
-        """All extended attributes of *node*, by the guest's names."""
+        """All extended attributes of *node*, by the guest's names, as they are listed."""
         if node.xattrs is None:
-            node.xattrs = node.layer.xattrs(self._tree.place(node)) or NO_XATTRS
-            if node.xattrs:
+            found = node.layer.xattrs(self._tree.place(node))
+            for name in self._provenance.names.intersection(found):
+                del found[name]  # an image must not say where its files come from
+            node.xattrs = found or NO_XATTRS
+            if found:
                 self._kept.add(node)
         return node.xattrs
 
     def xattr(self, node: Node, name: bytes) -> bytes | None:
-        """The extended attribute *name*, None when it is not there.
+        """The extended attribute *name*, a virtual one too; None when it is not there.
 
         OSError EOPNOTSUPP for what no file can have.
         """
         value = self.xattrs(node).get(name)
-        if value is None and not name.startswith(_NAMESPACES):
+        if value is not None:
+            return value
+        if name in self._provenance.names:
+            return self._provenance.value(node, name)
+        if not name.startswith(_NAMESPACES):
             raise OSError(errno.EOPNOTSUPP, "no such namespace", name)
-        return value
+        return None
+
+    def _check_real(self, name: bytes) -> None:
+        if name in self._provenance.names:
+            raise OSError(errno.EPERM, "a virtual attribute", name)
 
     async def set_xattr(self, node: Node, name: bytes, value: bytes) -> None:
-        """Set the extended attribute *name*."""
+        """Set the extended attribute *name*; OSError EPERM for a virtual one."""
+        self._check_real(name)
         upper = await self._in_upper(node)
         upper.set_xattr(self._tree.place(node), self._tree.attrs(node), name, value)
         node.xattrs = None
@@ -121,7 +135,11 @@ class Attributes:
             await self.change(node, AttrChange(mode=attrs.mode & ~stat.S_ISGID))
 
     async def remove_xattr(self, node: Node, name: bytes) -> None:
-        """Remove the extended attribute *name*; OSError ENODATA when it is not there."""
+        """Remove the extended attribute *name*.
+
+        OSError ENODATA when it is not there, EPERM for a virtual one.
+        """
+        self._check_real(name)
         if name in _LISTS and name not in self.xattrs(node):
             return  # as on a disk: the mode says it all then
         if self.xattr(node, name) is None:

@@ -9,9 +9,11 @@ from overlayfs.tree.copyup import CopyUp
 from overlayfs.tree.files import Files
 from overlayfs.tree.namespace import LONGEST_NAME, Namespace
 from overlayfs.tree.node import Node
+from overlayfs.tree.provenance import Provenance
 from overlayfs.tree.recent import Recent
 from overlayfs.tree.tree import Tree
 from overlayfs.union.attrs import Caller, Kind
+from overlayfs.union.provenance import Labels
 
 
 class Listing:
@@ -38,10 +40,11 @@ class Filesystem:
     others answer at once.
     """
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, labels: Labels | None = None) -> None:
+        """Serve *tree*, whose files tell where they are from if there are *labels*."""
         self.tree = tree
         self.copy_up = CopyUp(tree)
-        self.attributes = Attributes(tree, self.copy_up)
+        self.attributes = Attributes(tree, self.copy_up, Provenance(labels, tree.upper))
         self.files = Files(tree, self.copy_up)
         self.namespace = Namespace(tree, self.copy_up, self.attributes)
         self._listings: dict[int, Listing] = {}

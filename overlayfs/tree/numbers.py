@@ -63,6 +63,14 @@ class Numbers:
         return not _ALLOCATED <= number < UPPER_NUMBER << _SHIFT
 
 
+def layer_of(number: int) -> int:
+    """The number of the layer that the file *number* is in, or a copy of a file in it.
+
+    For a number that means nothing at the next mount it is one that no layer has.
+    """
+    return number >> _SHIFT
+
+
 def inode_in(number: int, layer: Layer) -> int:
     """The inode in *layer* of the file *number*, which is to give that number again.
 

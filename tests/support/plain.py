@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import overlayfs.fuse.session
 from overlayfs.cli import mountprogram
+{imports}
 from tests.support.callers import outcome
 from tests.support.tree import names
 
@@ -50,11 +51,12 @@ def mounted(*options):
 """
 
 
-def as_plain_user(stack: Stack, script: str, *, prepare: str = ":") -> str:
+def as_plain_user(stack: Stack, script: str, *, prepare: str = ":", imports: str = "") -> str:
     """What the Python *script* prints, run by a plain user who has ``mounted()`` for *stack*.
 
-    What changes is given to that user; the lower directories stay as they are.  An
-    AssertionError with the traceback when the script fails.
+    What changes is given to that user; the lower directories stay as they are.  *imports* are
+    lines for what the script needs of the package.  An AssertionError with the traceback when
+    the script fails.
     """
     for folder in (stack.base, *stack.base.parents):
         if folder.is_relative_to("/tmp/") and folder != Path("/tmp"):
@@ -65,7 +67,7 @@ def as_plain_user(stack: Stack, script: str, *, prepare: str = ":") -> str:
         os.mknod(node, stat.S_IFCHR, Path("/dev/fuse").stat().st_rdev)
         node.chmod(0o666)
     shell = f'mount --bind "{node}" /dev/fuse && {prepare} && exec "$@"'
-    session = _SESSION.format(user=USER, script=textwrap.dedent(script))
+    session = _SESSION.format(user=USER, script=textwrap.dedent(script), imports=imports)
     return run(
         *("env", f"PYTHONPATH={REPOSITORY}"),
         *("unshare", "--mount", "sh", "-c", shell, "sh"),
