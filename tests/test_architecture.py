@@ -19,7 +19,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "union": (set(), set()),
     "image": ({"errors", "printable"}, {"msgspec"}),
     "layers": ({"union", "linux", "errors", "printable"}, set()),
-    "archive": ({"image", "union", "errors", "printable"}, {"isal", "backports", "compression"}),
+    "archive": (
+        {"image", "union", "linux", "errors", "printable"},
+        {"isal", "backports", "compression"},
+    ),
     "store": (
         {"image", "union", "layers", "archive", "linux", "errors", "printable"},
         {"msgspec"},

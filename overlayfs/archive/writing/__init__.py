@@ -1,0 +1,1 @@
+"""Images and trees on their way out: tars, layouts, and files that appear whole."""
