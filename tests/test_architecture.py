@@ -14,13 +14,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "printable": (set(), set()),
     "version": (set(), set()),
+    "tarheaders": (set(), set()),
     "waiting": (set(), set()),
     "linux": (set(), set()),
     "union": (set(), set()),
     "image": ({"errors", "printable"}, {"msgspec"}),
-    "layers": ({"union", "linux", "errors", "printable"}, set()),
+    "layers": ({"union", "linux", "tarheaders", "errors", "printable"}, set()),
     "archive": (
-        {"image", "union", "linux", "errors", "printable"},
+        {"image", "union", "linux", "tarheaders", "errors", "printable"},
         {"isal", "backports", "compression"},
     ),
     "store": (

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from overlayfs import tarheaders
 from overlayfs.archive.files import MOST_PARTS, FileRange, Files
 from overlayfs.errors import InvalidImage
 
@@ -156,7 +157,9 @@ def _members(fd: int, label: str) -> Iterator[tarfile.TarInfo]:
     reached = -1
     try:
         # A block of a tar is 512 bytes; tarfile asks for nothing but these methods.
-        with tarfile.open(fileobj=cast("BinaryIO", headers), mode="r:") as tar:
+        with tarfile.open(
+            fileobj=cast("BinaryIO", headers), mode="r:", tarinfo=tarheaders.Entry
+        ) as tar:
             for count in range(_MOST_MEMBERS + 1):
                 headers.budget = _MOST_HEADER
                 info = tar.next()
