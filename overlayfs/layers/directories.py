@@ -1,4 +1,4 @@
-"""The directories of a layer that is being written.
+"""The directories of a layer that is being written, or that a tar would write.
 
 They are kept as a tree in memory: the layer is ours alone until it has its final name, so
 what is known here is what is on the disk.  Every system call gets a single name relative
@@ -7,6 +7,7 @@ to the descriptor of a real directory, and no symbolic link is ever followed by 
 
 import errno
 import os
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -43,16 +44,91 @@ class Directory:
         return b"/".join(reversed(names))
 
 
-class Directories:
-    """The tree, and descriptors of the directories in use."""
+class Tree(ABC):
+    """The tree; a subclass says what else there is, on a disk or elsewhere."""
+
+    def __init__(self) -> None:
+        self.root = Directory(b"", None)
+        self._recent: dict[bytes, Directory] = {}
+
+    @abstractmethod
+    def target(self, at: Directory, name: bytes) -> bytes | None:
+        """The target of the symbolic link *name*; None when it is something else.
+
+        Raises FileNotFoundError when nothing is there.  Directories are not asked for.
+        """
+
+    def reach(self, path: bytes) -> Directory:
+        """The directory *path*, made where it is missing.
+
+        A symbolic link of this layer on the way is followed as if the layer were the root
+        of everything (openat2(2), RESOLVE_IN_ROOT): ``..`` ends there, and an absolute
+        target begins there.  Raises NotADirectoryError for any other file on the way.
+        """
+        found = self._recent.get(path)
+        if found is None:
+            found = self._walk(path, make=True)
+            assert found is not None
+            if len(self._recent) >= _MOST_RECENT:
+                self._recent.clear()
+            self._recent[path] = found
+        return found
+
+    def find(self, path: bytes) -> Directory | None:
+        """Like ``reach``, but None where something is missing."""
+        return self._recent.get(path) or self._walk(path, make=False)
+
+    def add(self, parent: Directory, name: bytes) -> Directory:
+        """A new, empty directory."""
+        made = parent.children[name] = Directory(name, parent)
+        return made
+
+    def forget(self, directory: Directory) -> None:
+        """Let go of *directory* and all beneath, which are about to be removed."""
+        assert directory.parent is not None
+        del directory.parent.children[directory.name]
+        self._recent.clear()
+
+    def _walk(self, path: bytes, *, make: bool) -> Directory | None:
+        left = _names(path)
+        at = self.root
+        links = 0
+        while left:
+            name = left.pop()
+            if name == b"..":  # of a symbolic link's target only
+                at = at.parent or at
+                continue
+            known = at.children.get(name)
+            if known is not None:
+                at = known
+                continue
+            try:
+                target = self.target(at, name)
+            except FileNotFoundError:
+                if not make:
+                    return None
+                at = self.add(at, name)
+                continue
+            if target is None:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+            if target.startswith(b"/"):
+                at = self.root
+            left += _names(target)
+        return at
+
+
+class Directories(Tree):
+    """The tree on a disk, and descriptors of the directories in use."""
 
     def __init__(self, root: int, inodes: Inodes) -> None:
         """*root* stays the caller's to close."""
-        self.root = Directory(b"", None)
+        super().__init__()
         self._root_fd = root
         self._inodes = inodes
         self._open: OrderedDict[Directory, int] = OrderedDict()
-        self._recent: dict[bytes, Directory] = {}
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -79,71 +155,36 @@ class Directories:
                 os.close(self._open.popitem(last=False)[1])
         return fd
 
-    def reach(self, path: bytes) -> Directory:
-        """The directory *path*, made where it is missing.
-
-        A symbolic link of this layer on the way is followed as if the layer were the root
-        of everything (openat2(2), RESOLVE_IN_ROOT): ``..`` ends there, and an absolute
-        target begins there.  Raises NotADirectoryError for any other file on the way.
-        """
-        found = self._recent.get(path)
-        if found is None:
-            found = self._walk(path, make=True)
-            assert found is not None
-            if len(self._recent) >= _MOST_RECENT:
-                self._recent.clear()
-            self._recent[path] = found
-        return found
-
-    def find(self, path: bytes) -> Directory | None:
-        """Like ``reach``, but None where something is missing."""
-        return self._recent.get(path) or self._walk(path, make=False)
+    def target(self, at: Directory, name: bytes) -> bytes | None:
+        return self._inodes.target(self.fd(at), name)
 
     def add(self, parent: Directory, name: bytes) -> Directory:
-        """A new, empty directory."""
         self._inodes.directory(self.fd(parent), name)
-        made = parent.children[name] = Directory(name, parent)
-        return made
+        return super().add(parent, name)
 
     def forget(self, directory: Directory) -> None:
-        """Let go of *directory* and all beneath, which are about to be removed."""
-        assert directory.parent is not None
-        del directory.parent.children[directory.name]
-        self._recent.clear()
+        super().forget(directory)
         for gone in everything(directory):
             fd = self._open.pop(gone, None)
             if fd is not None:
                 os.close(fd)
 
-    def _walk(self, path: bytes, *, make: bool) -> Directory | None:
-        left = _names(path)
-        at = self.root
-        links = 0
-        while left:
-            name = left.pop()
-            if name == b"..":  # of a symbolic link's target only
-                at = at.parent or at
-                continue
-            known = at.children.get(name)
-            if known is not None:
-                at = known
-                continue
-            try:
-                target = self._inodes.target(self.fd(at), name)
-            except FileNotFoundError:
-                if not make:
-                    return None
-                at = self.add(at, name)
-                continue
-            if target is None:
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
-            links += 1
-            if links > _MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
-            if target.startswith(b"/"):
-                at = self.root
-            left += _names(target)
-        return at
+    def link(self, source: tuple[Directory, bytes], place: tuple[Directory, bytes]) -> bool:
+        """Make *place* a name of the file *source*; False when that is not there."""
+        # A copy: opening the second directory may close what was opened for the first.
+        here = os.dup(self.fd(source[0]))
+        try:
+            at = self.fd(place[0])
+            os.link(source[1], place[1], src_dir_fd=here, dst_dir_fd=at, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(here)
+        return True
+
+    def whiteout(self, at: Directory, name: bytes) -> None:
+        """Hide *name* of the layers below; FileExistsError when the layer has such a file."""
+        self._inodes.whiteout(self.fd(at), name)
 
 
 def everything(top: Directory) -> Iterator[Directory]:

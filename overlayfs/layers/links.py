@@ -1,8 +1,8 @@
-"""Hard links of one layer that is being written."""
+"""Hard links of one layer that is being written, or that a tar would write."""
 
-import os
+from collections.abc import Callable, Iterable
 
-from overlayfs.layers.directories import Directories, Directory, everything
+from overlayfs.layers.directories import Directory, Tree, everything
 
 Place = tuple[Directory, bytes]
 
@@ -10,8 +10,10 @@ Place = tuple[Directory, bytes]
 class Links:
     """Which names share a file, and which want one that the layer does not have."""
 
-    def __init__(self, directories: Directories) -> None:
+    def __init__(self, directories: Tree, link: Callable[[Place, Place], bool]) -> None:
+        """*link* makes the second place a name of the first; False when that is not there."""
         self._directories = directories
+        self._link = link
         # Each name's group, in the order in which they were made.
         self._groups: dict[Place, dict[Place, None]] = {}
         self._foreign: dict[Place, bytes] = {}
@@ -48,18 +50,6 @@ class Links:
         except NotADirectoryError:
             return False
 
-    def _link(self, source: Place, place: Place) -> bool:
-        # A copy: opening the second directory may close what was opened for the first.
-        here = os.dup(self._directories.fd(source[0]))
-        try:
-            at = self._directories.fd(place[0])
-            os.link(source[1], place[1], src_dir_fd=here, dst_dir_fd=at, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        finally:
-            os.close(here)
-        return True
-
     def replaced(self, place: Place) -> None:
         """*place* was given to another file; a link that waits there would be in its way."""
         if self._foreign:
@@ -78,10 +68,13 @@ class Links:
         for place in [place for place in (*self._groups, *self._foreign) if place[0] in gone]:
             self.forget(place)
 
-    def aliases(self) -> tuple[tuple[bytes, ...], ...]:
+    def groups(self) -> Iterable[Iterable[Place]]:
         """The names of each file that has several."""
-        groups = {id(group): group for group in self._groups.values() if len(group) > 1}
-        return tuple(tuple(path_of(place) for place in group) for group in groups.values())
+        return {id(group): group for group in self._groups.values() if len(group) > 1}.values()
+
+    def aliases(self) -> tuple[tuple[bytes, ...], ...]:
+        """The paths of each file that has several."""
+        return tuple(tuple(path_of(place) for place in group) for group in self.groups())
 
     def foreign(self) -> tuple[tuple[bytes, bytes], ...]:
         """The links that a lower layer must complete, as (path, target)."""

@@ -4,8 +4,9 @@ They hide what is in lower layers, never what the same layer brings, and they ap
 wherever in the tar they stand.  So they are noted first and written when all else is there.
 """
 
-from overlayfs.layers.directories import Directories, Directory
-from overlayfs.layers.inodes import Inodes
+from collections.abc import Callable
+
+from overlayfs.layers.directories import Directory, Tree
 from overlayfs.union.names import OPAQUE_MARKER, RESERVED_PREFIX, WHITEOUT_PREFIX, whiteout_target
 
 
@@ -44,10 +45,11 @@ class Markers:
         """Note a whiteout of *path*."""
         self._whiteouts.add(path)
 
-    def write(self, directories: Directories, inodes: Inodes) -> set[bytes]:
-        """Put them on the disk where something below could show.
+    def write(self, directories: Tree, whiteout: Callable[[Directory, bytes], None]) -> set[bytes]:
+        """Let *whiteout* put them where something below could show.
 
-        Gives the directories that hold whiteouts now.  Those beneath a hidden name are
+        It raises FileExistsError where the layer has a file of its own.  Gives the
+        directories that hold whiteouts now.  Those beneath a hidden name are
         needless, and the kernel would list them (semantics of an opaque directory).
         """
         holders = set()
@@ -68,14 +70,14 @@ class Markers:
                 above.children[name].opaque = True
                 continue
             try:
-                inodes.whiteout(directories.fd(above), name)
+                whiteout(above, name)
             except FileExistsError:
                 continue  # the layer's own file hides as well
             holders.add(above.path)
         return holders
 
 
-def _reach(directories: Directories, path: bytes) -> Directory | None:
+def _reach(directories: Tree, path: bytes) -> Directory | None:
     """The directory *path*, made if need be; None when all below it is hidden already."""
     try:
         known = directories.find(path)

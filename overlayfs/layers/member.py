@@ -76,7 +76,7 @@ class Member(tarheaders.Entry):
             try:
                 usual = not (e1 | e2 | e3 | e4 | e5) & ~0x20 and int(
                     chksum.rstrip(b" \0"), 8
-                ) == _sum(buf)
+                ) == checksum(buf)
                 if usual:
                     obj = cls()
                     obj.mode = int(mode, 8)
@@ -111,7 +111,7 @@ class Member(tarheaders.Entry):
             raise
 
 
-def _sum(buf: bytes | bytearray) -> int:
+def checksum(buf: bytes | bytearray) -> int:
     """The checksum of a header: its bytes added up, the checksum itself taken as spaces.
 
     The lower half of Adler-32 is 1 plus that sum, exact for 256 bytes, and eight times as

@@ -99,7 +99,7 @@ class _Writer:
         self._entries = 0
         self._size = 0
         self._markers = Markers()
-        self._links = Links(self.directories)
+        self._links = Links(self.directories, self.directories.link)
 
     def read(self, blocks: Blocks) -> None:
         """Take every entry of the tar."""
@@ -262,7 +262,7 @@ class _Writer:
 
     def finish(self) -> Unpacked:
         """Hide what is to be hidden, complete the directories, and say what there is."""
-        whiteouts = self._markers.write(self.directories, self._inodes)
+        whiteouts = self._markers.write(self.directories, self.directories.whiteout)
         implied = []
         length = 0
         for directory in everything(self.directories.root):
