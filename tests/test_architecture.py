@@ -28,6 +28,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"image", "union", "layers", "archive", "linux", "errors", "printable"},
         {"msgspec"},
     ),
+    "view": (
+        {"archive", "store", "layers", "image", "union", "linux", "errors", "printable"},
+        set(),
+    ),
     "tree": ({"union", "linux", "layers", "errors"}, {"trio"}),
     "fuse": ({"tree", "union", "linux", "errors", "printable"}, {"trio", "pyfuse3"}),
     "daemon": ({"errors"}, set()),
@@ -52,6 +56,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             "mounting",
             "serving",
             "daemon",
+            "view",
             "store",
             "layers",
             "archive",

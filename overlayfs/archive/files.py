@@ -28,6 +28,8 @@ class FileRange(Stream):
     def __init__(self, fd: int, start: int, size: int, what: str) -> None:
         super().__init__()
         self._fd = fd
+        self.start = start
+        self.size = size
         self._at = start
         self._left = size
         self._what = what
@@ -44,6 +46,10 @@ class FileRange(Stream):
         self._at += len(piece)
         self._left -= len(piece)
         return piece
+
+    def fileno(self) -> int:
+        """The file as a whole; the bytes that are meant are *size* from *start*."""
+        return self._fd
 
     def close(self) -> None:
         if not self.closed:

@@ -1,0 +1,1 @@
+"""Images by path, without a mount: their layers alone, and merged."""
