@@ -20,6 +20,7 @@ COMMANDS = {
     "images": "List the images in the store.",
     "mount": "Mount an image.",
     "ps": "List the mounts.",
+    "save": "Save images to an archive or a directory.",
     "umount": "Unmount.",
     "version": "Print the version.",
 }

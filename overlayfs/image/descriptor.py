@@ -1,5 +1,6 @@
 """Descriptors and media types (image-spec, descriptor.md and media-types.md)."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -93,6 +94,15 @@ class Descriptor(Struct, frozen=True, omit_defaults=True, rename="camel"):
     def bare(self) -> Self:
         """The same blob with nothing said about it but type, digest and size."""
         return type(self)(self.media_type, self.digest, self.size)
+
+    @property
+    def in_oci_words(self) -> Self:
+        """The same, with OCI's media type where Docker's has a twin."""
+        return replace(self, media_type=oci_twin(self.media_type))
+
+    def annotated(self, annotations: Mapping[str, str]) -> Self:
+        """The same with *annotations* added."""
+        return replace(self, annotations={**(self.annotations or {}), **annotations})
 
     def within(self, outer: Platform | None) -> Self:
         """This entry of an index that is itself for the platform *outer*."""
