@@ -30,6 +30,10 @@ class AmbiguousImage(OverlayError):
     """Several images fit, and none was chosen."""
 
 
+class ImageInUse(OverlayError):
+    """An image is not removed, since something needs it."""
+
+
 class MountFailed(OverlayError):
     """The file system could not be mounted or unmounted."""
 

@@ -18,6 +18,7 @@ from overlayfs.daemon import LOG_FORMAT, leave_behind
 from overlayfs.errors import MountFailed, OverlayError
 from overlayfs.image.history import by_layer
 from overlayfs.linux import notify
+from overlayfs.linux.locks import Shared
 from overlayfs.linux.mounts import unmount as unmount_at
 from overlayfs.store.mounts import MountDirectory, Record, directories, is_mounted
 from overlayfs.store.paths import record as layer_record
@@ -138,8 +139,6 @@ def mount(
     Leaves a daemon behind that serves the mount; with *foreground* this process serves it
     and returns when it is unmounted.  Raises MountFailed, and leaves nothing then.
     """
-    from overlayfs.serving import fuse_options, serve
-
     path = check_mountpoint(mountpoint)
     if store.root.resolve().is_relative_to(path):
         raise MountFailed(
@@ -147,6 +146,23 @@ def mount(
             hint="choose another mount point, or another store with --store",
         )
     _finish_dead(store)
+    # From here to where the record says so nobody takes the layers away.
+    with store.mounting(image) as (whole, held):
+        return _mount(store, whole, path, options, held, ready, foreground=foreground)
+
+
+def _mount(
+    store: Store,
+    image: StoredImage,
+    path: Path,
+    options: MountOptions,
+    held: Shared,
+    ready: Callable[[MountRecord], None],
+    *,
+    foreground: bool,
+) -> MountRecord:
+    from overlayfs.serving import fuse_options, serve
+
     directory = MountDirectory.create(store.root)
     lock = directory.lock()
     record = _record(store, image, path, options, directory)
@@ -156,6 +172,7 @@ def mount(
 
         def answered() -> None:
             directory.write(ours)
+            held.release()
             answer()
 
         serve(stack, path, chosen, answered, aside=store.settle, waiting=options.waiting)

@@ -92,18 +92,33 @@ def choose(
     *selector* is a name, an index, or None where there is but one image.  Raises
     ImageNotFound when nothing fits, and AmbiguousImage, with a list, when several do.
     """
-    if not images:
-        raise InvalidImage(f"{label}: holds no container image")
-    fitting = _selected(images, selector)
-    if not fitting:
-        asked = f"@{selector}" if isinstance(selector, int) else printable(str(selector))
-        raise ImageNotFound(f"{label}: no image {asked}; there are:\n{_list(images)}")
+    fitting = _fitting(images, selector, label)
     if len(fitting) > 1:
         raise AmbiguousImage(
             f"{label}: holds several images:\n{_list(fitting)}",
             hint=f"choose one: {label}:NAME or {label}@INDEX",
         )
     return fitting[0].names, _variant(fitting[0].variants, platform, label)
+
+
+def choose_all(
+    images: Sequence[Found], selector: str | int | None, platform: Platform | None, label: str
+) -> list[tuple[tuple[str, ...], Variant]]:
+    """Each that *selector* leaves over: its names, and the variant for *platform*."""
+    return [
+        (image.names, _variant(image.variants, platform, label))
+        for image in _fitting(images, selector, label)
+    ]
+
+
+def _fitting(images: Sequence[Found], selector: str | int | None, label: str) -> list[Found]:
+    if not images:
+        raise InvalidImage(f"{label}: holds no container image")
+    fitting = _selected(images, selector)
+    if not fitting:
+        asked = f"@{selector}" if isinstance(selector, int) else printable(str(selector))
+        raise ImageNotFound(f"{label}: no image {asked}; there are:\n{_list(images)}")
+    return fitting
 
 
 def _merged(images: Iterable[Found]) -> list[Found]:

@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from overlayfs.archive.choice import Choice, Found, choose
+from overlayfs.archive.choice import Choice, Found, choose, choose_all
 from overlayfs.archive.compression import Compression, decompressed, sniff
 from overlayfs.archive.directory import directory_images
 from overlayfs.archive.docker import is_v1, saved_images, v1_images
@@ -50,6 +50,27 @@ def open_image(spec: str, *, platform: Platform | None = None, scratch: Path) ->
     except BaseException:
         files.close()
         raise
+
+
+@contextmanager
+def opened_images(
+    spec: str | int, *, platform: Platform | None = None, scratch: Path
+) -> Iterator[Iterator[ImageSource]]:
+    """All images at *spec*, or those of them that it names, one after the other.
+
+    *spec* may be an open descriptor.  Of an index one image is taken, as ``open_image`` does,
+    and errors are the same, but that several are no error.  What can be told beforehand is:
+    when one of the images is not for *platform*, none is given.
+    """
+    if isinstance(spec, int):
+        location = Location(Path(f"/dev/fd/{spec}"))
+        opened = _open_descriptor(spec, scratch, "standard input" if spec == 0 else f"fd {spec}")
+    else:
+        location = _location(spec)
+        opened = _open(location.path, scratch)
+    with opened as files:
+        chosen = choose_all(_images(files, location), location.selector, platform, files.label)
+        yield (ArchivedImage(files, names, variant.load()) for names, variant in chosen)
 
 
 def list_images(spec: str, *, scratch: Path) -> list[Choice]:
@@ -122,16 +143,20 @@ def _unknown(_: Digest) -> Contents | None:
 def _open(path: Path, scratch: Path) -> Files:
     label = printable(str(path))
     with _opened(path, label) as fd:
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
             return DirectoryFiles(path, label)
-        plain = stat.S_ISREG(mode) and not _is_packed(fd, label)
-        tar = os.dup(fd) if plain else _copied(fd, scratch, label)
-        try:
-            return TarFiles(tar, label)
-        except BaseException:
-            os.close(tar)
-            raise
+        return _open_descriptor(fd, scratch, label)
+
+
+def _open_descriptor(fd: int, scratch: Path, label: str) -> Files:
+    """The archive that *fd* gives; the descriptor stays the caller's."""
+    plain = stat.S_ISREG(os.fstat(fd).st_mode) and not _is_packed(fd, label)
+    tar = os.dup(fd) if plain else _copied(fd, scratch, label)
+    try:
+        return TarFiles(tar, label)
+    except BaseException:
+        os.close(tar)
+        raise
 
 
 @contextmanager

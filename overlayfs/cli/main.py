@@ -18,10 +18,17 @@ COMMANDS = {
     "demo": "Build a small image, mount it, change it, and show what happens.",
     "diff": "List what was changed in a mount.",
     "images": "List the images in the store.",
+    "load": "Put the images of an archive into the store.",
     "mount": "Mount an image.",
+    "prune": "Remove what nothing uses.",
     "ps": "List the mounts.",
+    "rmi": "Remove images.",
     "save": "Save images to an archive or a directory.",
+    "system": "Show what takes how much of the disk, and prune.",
+    "tag": "Give an image another name.",
     "umount": "Unmount.",
+    "untag": "Take names from images.",
+    "verify": "Look for damage in the store, and repair it.",
     "version": "Print the version.",
 }
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 
 @contextmanager
@@ -15,6 +17,7 @@ def exclusive(path: Path) -> Iterator[None]:
     The file is made when it is missing and removed at the end, so locks leave nothing.
     """
     fd = _acquire(path)
+    assert fd is not None  # it was waited for
     try:
         yield
     finally:
@@ -23,13 +26,78 @@ def exclusive(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _acquire(path: Path) -> int:
+@contextmanager
+def attempted(path: Path) -> Iterator[bool]:
+    """Like ``exclusive``, but False at once, and nothing held, while another has it."""
+    fd = _acquire(path, fcntl.LOCK_NB)
+    if fd is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+class Shared:
+    """*path*, a file or directory that stays, held together with others.
+
+    Waits for who holds it alone.  It is let go when all processes that were forked meanwhile
+    have released it too, or have ended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd: int | None = _locked(path, fcntl.LOCK_SH)
+
+    def release(self) -> None:
+        """Let go, if it is held still."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold *path*, a file or directory that stays, with nobody else, waiting for all others."""
+    fd = _locked(path, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _locked(path: Path, how: int) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, how)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _acquire(path: Path, wait: int = 0) -> int | None:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.flock(fd, fcntl.LOCK_EX | wait)
             if _is(fd, path):
                 return fd
+        except BlockingIOError:
+            os.close(fd)
+            return None
         except BaseException:
             os.close(fd)
             raise

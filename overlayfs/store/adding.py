@@ -26,13 +26,12 @@ from overlayfs.store.chains import Step, steps
 from overlayfs.store.intake import Intake, Taken
 from overlayfs.store.kept import KeptLayer
 from overlayfs.store.layers import Layers, name_of, own_name, write_record
-from overlayfs.store.paths import Paths, tree
+from overlayfs.store.names import SOURCE_DIGEST
+from overlayfs.store.paths import BLOB_MODE, Paths, tree
 from overlayfs.store.pipes import Stopped
 from overlayfs.store.records import BlobRecord
 from overlayfs.union.names import Format
 
-# Where an image came from when its manifest had to be written anew.
-SOURCE_DIGEST = "io.github.pyoverlay.source.digest"
 # Each layer has threads of its own besides; more of them only wait for the interpreter.
 _MOST_WORKERS = 8
 _PLAIN = (MediaType.OCI_LAYER, MediaType.OCI_FOREIGN)
@@ -79,14 +78,20 @@ class Adding:
         names = {step.diff_id.hex for step in self._steps}
         return [self._paths.lock(name) for name in sorted(names)]
 
-    def run(self, progress: Progress | None) -> Descriptor:
-        """Do it; the descriptor of the manifest, which is in the store then."""
+    def prepare(self, progress: Progress | None) -> None:
+        """Read what is missing; nothing has its name yet."""
         self._jobs = missing(self._layers, self._source, self._steps)
         if self._jobs:
             if progress:
                 progress.begin(sum(job.source.size for job in self._jobs))
             self._read(progress.advance if progress else _ignore)
         self._arrange()
+
+    def publish(self) -> Descriptor:
+        """Give everything its name; the descriptor of the manifest.
+
+        Each step leaves a store in which all names are true.
+        """
         self._publish()
         return self._manifest()
 
@@ -184,7 +189,6 @@ class Adding:
     # -- publishing --------------------------------------------------------------------
 
     def _publish(self) -> None:
-        """Give everything its name; each step leaves a store in which all names are true."""
         for job in self._jobs:
             assert job.taken is not None
             blob = job.taken.blob
@@ -220,7 +224,7 @@ class Adding:
                 return
         except FileNotFoundError:
             path.parent.mkdir(exist_ok=True)
-        records.publish(path, data, through=self._drafts)
+        records.publish(path, data, through=self._drafts, mode=BLOB_MODE)
 
 
 def image_steps(source: ImageSource) -> tuple[Step, ...]:

@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from overlayfs.layers.removal import remove
@@ -32,6 +33,29 @@ class Drafts:
             remove_path(path)
             os.close(fd)
 
+    def adopt(self, path: Path) -> "Adopted | None":
+        """Make *path*, a directory of the same file system, a draft; None while it is in use.
+
+        It has lost its name then, and goes like any draft if this process dies.
+        """
+        fd = locks.claimed(path)
+        if fd is None:
+            return None
+        draft = self._folder / secrets.token_hex(8)
+        path.rename(draft)
+        return Adopted(draft, fd)
+
+    def abandoned(self) -> list[Path]:
+        """What dead processes left."""
+        found = []
+        with locks.exclusive(self._lock):
+            for path in self._folder.iterdir():
+                fd = locks.claimed(path)
+                if fd is not None:
+                    os.close(fd)
+                    found.append(path)
+        return found
+
     def sweep(self) -> int:
         """Remove what dead processes left; how many drafts."""
         if not any(self._folder.iterdir()):
@@ -46,6 +70,19 @@ class Drafts:
             remove_path(path)
             os.close(fd)
         return len(abandoned)
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A directory on its way out, at *path*, locked by the descriptor *fd*."""
+
+    path: Path
+    fd: int
+
+    def remove(self) -> None:
+        """Remove it with all it holds."""
+        remove_path(self.path)
+        os.close(self.fd)
 
 
 def remove_path(path: Path) -> None:

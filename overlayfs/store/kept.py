@@ -67,10 +67,10 @@ class KeptImage:
     def __init__(self, paths: Paths, descriptor: Descriptor) -> None:
         """Read manifest and configuration; InvalidImage when the store has lost them."""
         self.names: tuple[str, ...] = ()
-        self.manifest = _read(paths, descriptor.digest)
+        self.manifest = read_blob(paths, descriptor.digest)
         self.manifest_descriptor = descriptor
         manifest = Manifest.parse(self.manifest, f"manifest {descriptor.digest}")
-        self.config = _read(paths, manifest.config.digest)
+        self.config = read_blob(paths, manifest.config.digest)
         self.config_digest = manifest.config.digest
         self.parsed = ImageConfig.parse(self.config, f"configuration {manifest.config.digest}")
         if len(self.parsed.diff_ids) != len(manifest.layers):
@@ -98,7 +98,8 @@ class KeptImage:
         self.close()
 
 
-def _read(paths: Paths, digest: Digest) -> bytes:
+def read_blob(paths: Paths, digest: Digest) -> bytes:
+    """The bytes of a manifest or configuration; InvalidImage when they are lost or damaged."""
     try:
         data = paths.blob(digest).read_bytes()
     except FileNotFoundError as exc:

@@ -13,7 +13,7 @@ from overlayfs.linux.boot import this_boot
 from overlayfs.store import records
 from overlayfs.store.chains import Step
 from overlayfs.store.drafts import remove_path
-from overlayfs.store.paths import Paths, record
+from overlayfs.store.paths import BLOB_MODE, Paths, record
 from overlayfs.store.records import BlobRecord, DiffRecord, LayerRecord
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Layers:
         """Keep the verified file *data* as a blob of *diff_id*."""
         path = self._paths.blob(blob.digest)
         path.parent.mkdir(exist_ok=True)
+        data.chmod(BLOB_MODE)
         data.rename(path)
         others = tuple(one for one in self.blobs(diff_id) if one.digest != blob.digest)
         self._write_diff(DiffRecord(diff_id, (*others, blob)), drafts)

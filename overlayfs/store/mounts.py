@@ -8,14 +8,15 @@ long as it lives, so nothing has to be written when it dies.
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
+from overlayfs.linux import locks
 from overlayfs.linux.mounts import mounted
+from overlayfs.store.drafts import remove_path
 
 SUBTYPE = "fuse.pyoverlay"
 
@@ -103,11 +104,16 @@ class MountDirectory:
         draft.rename(self._record)
 
     def read(self) -> Record | None:
-        """What was written down; None if nothing was yet."""
+        """What was written down; None if nothing was yet, or a power cut has left none of it."""
         try:
             return msgspec.json.decode(self._record.read_bytes(), type=Record)
-        except FileNotFoundError:
+        except (FileNotFoundError, msgspec.DecodeError):
             return None
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether its own upper directory holds anything."""
+        return self.upper.is_dir() and any(self.upper.iterdir())
 
     def finish(self) -> bool:
         """Clean up after the daemon; whether changes are kept.
@@ -115,7 +121,7 @@ class MountDirectory:
         An upper directory with changes stays, with the record of what it belongs to.
         """
         record = self.read()
-        if record is not None and self.upper.is_dir() and any(self.upper.iterdir()):
+        if record is not None and self.has_changes:
             self.write(msgspec.structs.replace(record, ended=True))
             return True
         self.remove()
@@ -129,7 +135,15 @@ class MountDirectory:
             self.path.rename(gone)
         except FileNotFoundError:
             return
-        shutil.rmtree(gone)
+        remove_half(gone)
+
+
+def remove_half(gone: Path) -> None:
+    """Remove *gone*, which has lost its name already; not if another does that now."""
+    fd = locks.claimed(gone)
+    if fd is not None:
+        remove_path(gone)
+        os.close(fd)
 
 
 def directories(root: Path) -> Iterator[tuple[MountDirectory, Record]]:

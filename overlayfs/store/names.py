@@ -1,21 +1,29 @@
 """``index.json``: which images there are, and what they are called."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from overlayfs.errors import OverlayError
 from overlayfs.image.descriptor import MANIFESTS, REF_NAME, Descriptor
 from overlayfs.image.digest import Digest
 from overlayfs.image.manifest import Index
+from overlayfs.image.reference import DEFAULT_DOMAIN, Reference
 from overlayfs.linux import locks
+from overlayfs.printable import printable
 from overlayfs.store.paths import Paths
 from overlayfs.store.records import publish
+
+# Where an image came from when its manifest had to be written anew.
+SOURCE_DIGEST = "io.github.pyoverlay.source.digest"
 
 # image-layout.md, "oci-layout file".
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
-Change = Callable[[tuple[Descriptor, ...]], tuple[Descriptor, ...]]
+_ALGORITHMS = ("library/sha256", "library/sha512")
+
+Change = Callable[[tuple[Descriptor, ...]], Iterable[Descriptor]]
 
 
 class Names:
@@ -27,24 +35,42 @@ class Names:
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
 
-    def create(self) -> None:
+    def create(self, drafts: Path) -> None:
         """Make the store an OCI image layout, if it is none yet."""
         with locks.exclusive(self._paths.lock("index")):
             if not self._paths.layout.exists():
-                publish(self._paths.layout, _LAYOUT, through=self._paths.root)
+                publish(self._paths.layout, _LAYOUT, through=drafts)
             if not self._paths.index.exists():
-                publish(self._paths.index, Index(()).to_json(), through=self._paths.root)
+                publish(self._paths.index, Index(()).to_json(), through=drafts)
+
+    def entries(self) -> tuple[Descriptor, ...]:
+        """All that the index lists, also what is no image."""
+        return self._read().manifests
 
     def images(self) -> tuple[Descriptor, ...]:
         """The descriptors of manifests, with a name or without."""
-        return tuple(one for one in self._read().manifests if one.media_type in MANIFESTS)
+        return tuple(one for one in self.entries() if one.media_type in MANIFESTS)
 
     def record(self, names: Iterable[str], manifest: Descriptor, drafts: Path) -> None:
-        """Let *names* mean *manifest*; without names, have it in the index all the same."""
+        """Let *names* mean *manifest*; without names, have it in the index all the same.
+
+        An image that loses its last name to it stays, without one.
+        """
         wanted = tuple(dict.fromkeys(names))
+        self._change(lambda known: _renamed(known, wanted, manifest), drafts)
+
+    def untag(self, names: Container[str], drafts: Path) -> None:
+        """Take *names*, spelled as they are here, from their images, which stay."""
+        self._change(lambda known: _untagged(known, names), drafts)
+
+    def forget(self, manifests: Container[Digest], drafts: Path) -> None:
+        """List these images no more, by whatever name."""
+        self._change(lambda known: (one for one in known if one.digest not in manifests), drafts)
+
+    def _change(self, change: Change, drafts: Path) -> None:
         with locks.exclusive(self._paths.lock("index")):
             index = self._read()
-            manifests = _renamed(index.manifests, wanted, manifest)
+            manifests = tuple(change(index.manifests))
             if manifests != index.manifests:
                 changed = replace(index, manifests=manifests)
                 publish(self._paths.index, changed.to_json(), through=drafts)
@@ -59,32 +85,56 @@ def name_of(descriptor: Descriptor) -> str | None:
     return descriptor.annotation(REF_NAME)
 
 
-def digests(descriptors: Iterable[Descriptor]) -> tuple[Digest, ...]:
-    """The different images among *descriptors*, in order."""
-    return tuple(dict.fromkeys(one.digest for one in descriptors))
+def plain(name: str) -> str:
+    """*name* in its familiar form, whatever the tool that wrote it; as it is if it is no name."""
+    try:
+        return Reference.parse(name).familiar
+    except OverlayError:
+        return name
+
+
+def legal_name(text: str) -> str:
+    """The familiar form of *text*, a name to be given; OverlayError when none can be so called."""
+    reference = Reference.parse(text)
+    if reference.digest is not None:
+        raise OverlayError(
+            f"{printable(text)}: a digest is no name to give",
+            hint="an image has its digest by itself; leave out what is behind the @",
+        )
+    if reference.domain == DEFAULT_DOMAIN and reference.path in _ALGORITHMS:
+        # sha256:… would mean a digest.
+        raise OverlayError(f"{printable(text)}: the name of a digest's algorithm")
+    return reference.familiar
 
 
 def _renamed(
     known: tuple[Descriptor, ...], names: tuple[str, ...], manifest: Descriptor
-) -> tuple[Descriptor, ...]:
-    kept = []
-    present = set()
+) -> Iterator[Descriptor]:
+    taken = {plain(name) for name in names}
+    has = {plain(name) for one in known if one.digest == manifest.digest and (name := name_of(one))}
+    moving = {
+        name
+        for one in known
+        if one.digest != manifest.digest and (name := name_of(one)) and plain(name) in taken
+    }
+    for one in _untagged(known, moving):
+        # With a name it need not be there without.
+        if one.digest != manifest.digest or name_of(one) is not None or not names:
+            yield one
+    yield from (called(manifest, name) for name in names if plain(name) not in has)
+    if not names and not any(one.digest == manifest.digest for one in known):
+        yield called(manifest, None)
+
+
+def _untagged(known: tuple[Descriptor, ...], names: Container[str]) -> Iterator[Descriptor]:
+    stay = {one.digest for one in known if name_of(one) not in names}
     for one in known:
-        name = name_of(one)
-        if one.digest == manifest.digest:
-            present.add(name)
-            if name is None and names:
-                continue  # it has a name now
-        elif name in names:
-            # Another image loses this name, not its place.
-            if any(other.digest == one.digest and name_of(other) != name for other in known):
-                continue
-            one = called(one, None)
-        kept.append(one)
-    missing: list[str | None] = [name for name in names if name not in present]
-    if not names and not present:
-        missing = [None]
-    return (*kept, *(called(manifest, name) for name in missing))
+        if name_of(one) not in names:
+            yield one
+        elif one.digest not in stay:
+            # It loses its names, not its place.
+            stay.add(one.digest)
+            yield called(one, None)
 
 
 def called(descriptor: Descriptor, name: str | None) -> Descriptor:

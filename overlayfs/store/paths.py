@@ -7,6 +7,9 @@ from pathlib import Path
 from overlayfs.image.digest import Digest
 from overlayfs.linux.namespaces import is_root
 
+# A blob never changes, as its name is its digest; those of other tools are told by this.
+BLOB_MODE = 0o444
+
 
 def default_root() -> Path:
     """``$PYOVERLAY_ROOT``, else /var/lib/pyoverlay for root and XDG's place for others.
@@ -65,6 +68,16 @@ class Paths:
         return self.root / "locks"
 
     @property
+    def mounts(self) -> Path:
+        """The mounts, by their ids."""
+        return self.root / "mounts"
+
+    @property
+    def blobs(self) -> Path:
+        """The blobs, by algorithm and digest."""
+        return self.root / "blobs"
+
+    @property
     def layers(self) -> Path:
         """The unpacked layers, and for each diff id what is known of it."""
         return self.root / "layers/sha256"
@@ -81,7 +94,7 @@ class Paths:
 
     def directories(self) -> tuple[Path, ...]:
         """What must be there before anything else."""
-        blobs = self.root / "blobs/sha256"
+        blobs = self.blobs / "sha256"
         return (blobs, self.drafts, self.scratch, self.locks, self.layers, self.chains)
 
     def blob(self, digest: Digest) -> Path:

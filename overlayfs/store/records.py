@@ -75,15 +75,19 @@ def read(path: Path, kind: type[Record]) -> Record | None:
         return None
 
 
-def publish(path: Path, data: bytes, *, through: Path, durable: bool = True) -> None:
+def publish(
+    path: Path, data: bytes, *, through: Path, durable: bool = True, mode: int | None = None
+) -> None:
     """A file that appears at *path* complete, or not at all.
 
     *through* is a folder for drafts on the same file system.  *durable*: through a power
-    cut as well.
+    cut as well.  *mode* are its permissions, if they should not depend on the umask.
     """
     draft = through / f"{path.name}.{secrets.token_hex(4)}"
     try:
         with draft.open("xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             if durable:

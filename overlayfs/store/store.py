@@ -7,17 +7,17 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct
 
-from overlayfs.errors import AmbiguousImage, ImageNotFound, InvalidImage, OverlayError
+from overlayfs.errors import ImageNotFound, InvalidImage, OverlayError
 from overlayfs.image.descriptor import Descriptor
 from overlayfs.image.digest import Digest
 from overlayfs.image.json import decode, encode
-from overlayfs.image.reference import Reference
 from overlayfs.image.source import ImageSource
 from overlayfs.layers.failure import explain
 from overlayfs.linux import files, locks
@@ -27,19 +27,22 @@ from overlayfs.store.chains import steps
 from overlayfs.store.drafts import Drafts
 from overlayfs.store.kept import KeptImage, StoredImage, StoredLayer
 from overlayfs.store.layers import Layers
-from overlayfs.store.names import Names, called, digests, name_of
+from overlayfs.store.lookup import find
+from overlayfs.store.names import Names, called, legal_name, name_of
 from overlayfs.store.paths import Paths, default_root, tree
 from overlayfs.union.names import Format
 
 if TYPE_CHECKING:
     from overlayfs.store.adding import Progress
+    from overlayfs.store.figures import Figures
+    from overlayfs.store.removing import Planned, Pruning, Removed, Remover
+    from overlayfs.store.sweep import Garbage
 
 __all__ = ["Store", "StoredImage", "StoredLayer"]
 
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-_SHORTEST_ID = 2
 
 
 class _Settings(Struct, frozen=True):
@@ -101,10 +104,14 @@ class Store:
         """
         try:
             self._drafts.sweep()
-            descriptor = self._known(source) or self._take(source, progress)
+            return self._existing(source) or self._take(source, progress)
         except OSError as exc:
             raise explain(exc, f"store {self.root}") from exc
-        return self._load(descriptor)
+
+    def _existing(self, source: ImageSource) -> StoredImage | None:
+        with self._in_use():
+            descriptor = self._known(source)
+            return None if descriptor is None else self._load(descriptor)
 
     def _known(self, source: ImageSource) -> Descriptor | None:
         """The descriptor of *source* when all of it is here, names included."""
@@ -133,15 +140,19 @@ class Store:
         except InvalidImage:
             return False
 
-    def _take(self, source: ImageSource, progress: "Progress | None") -> Descriptor:
+    def _take(self, source: ImageSource, progress: "Progress | None") -> StoredImage:
         from overlayfs.store import adding
 
         with self._drafts.fresh() as drafts:
             one = adding.Adding(self._paths, self._layers, self.format, source, drafts)
+            # Until it has its name, nothing that it needs may go: what is there has the locks
+            # of its diff ids, what gets a name now has the store's.
             with adding.held(one.locks()):
-                descriptor = one.run(progress)
-            self._names.record(source.names, descriptor, drafts)
-        return descriptor
+                one.prepare(progress)
+                with self._in_use():
+                    descriptor = one.publish()
+                    self._names.record(source.names, descriptor, drafts)
+                    return self._load(descriptor)
 
     def settle(self) -> None:
         """Bring everything that was added since the machine started to the disk, and note it.
@@ -175,6 +186,116 @@ class Store:
                 with locks.exclusive(self._paths.lock(known.diff_id.hex)):
                     self._layers.settled(path, known, drafts)
 
+    # -- using -------------------------------------------------------------------------
+
+    def _in_use(self) -> locks.Shared:
+        """Nothing is taken away meanwhile."""
+        return locks.Shared(self._paths.locks)
+
+    @contextmanager
+    def mounting(self, image: StoredImage) -> Iterator[tuple[StoredImage, locks.Shared]]:
+        """*image* with all its layers, which stay until it is written down that it is mounted.
+
+        If some are gone since it was found, they are unpacked again.  A child that goes on
+        releases its copy of the lock.
+        """
+        while True:
+            with self._in_use() as held:
+                there = {path.name for path in self._paths.layers.iterdir()}
+                if all(layer.path.parent.name in there for layer in image.layers):
+                    yield image, held
+                    return
+            image = self.image(str(image.manifest.digest))
+
+    @contextmanager
+    def reading(self, image: StoredImage) -> Iterator[None]:
+        """Keep *image*, its blobs and unpacked layers, though it may lose its names meanwhile.
+
+        For who reads longer than a moment.  Raises ImageNotFound when it is gone already.
+        """
+        with ExitStack() as stack:
+            blobs = [
+                image.manifest.digest,
+                image.id,
+                *(layer.blob.digest for layer in image.layers),
+            ]
+            with self._in_use():
+                for path in (
+                    *(self._paths.blob(digest) for digest in dict.fromkeys(blobs)),
+                    *(layer.path.parent for layer in image.layers),
+                ):
+                    try:
+                        stack.enter_context(locks.Shared(path))
+                    except FileNotFoundError as exc:
+                        raise ImageNotFound(f"image {image.id.short}: it was removed") from exc
+            yield
+
+    # -- keeping order -----------------------------------------------------------------
+
+    def tag(self, reference: str, names: Iterable[str]) -> StoredImage:
+        """Let *names* mean the image *reference* too; the image.
+
+        Whatever image had one of them keeps its others, or stays without a name.  Raises
+        ImageNotFound, AmbiguousImage, and OverlayError for a name that is not legal.
+        """
+        wanted = [legal_name(name) for name in names]
+        with self._drafts.fresh() as drafts, self._in_use():
+            descriptor = find(self._paths, self._names.images(), reference).descriptor
+            self._names.record(wanted, descriptor, drafts)
+            return self._load(descriptor)
+
+    def untag(self, names: Iterable[str]) -> list[str]:
+        """Take *names* from their images, which stay; the names as they were written down.
+
+        Raises ImageNotFound when one of them is none, and then takes none.
+        """
+        names = tuple(names)
+        with self._drafts.fresh() as drafts, self._in_use():
+            known = self._names.images()
+            found = [find(self._paths, known, name).name for name in names]
+            for name, written in zip(names, found, strict=True):
+                if written is None:
+                    raise ImageNotFound(
+                        f"{printable(name)}: not a name",
+                        hint="`pyoverlay rmi` removes an image by its id",
+                    )
+            taken = [name for name in dict.fromkeys(found) if name is not None]
+            self._names.untag(taken, drafts)
+        return taken
+
+    def remove(self, reference: str, *, force: bool = False) -> "Removed":
+        """Remove the image *reference*, see ``Remover.remove``; ImageNotFound, ImageInUse."""
+        return self._remover().remove(reference, force=force)
+
+    def planned(self, pruning: "Pruning") -> "Planned":
+        """What ``prune`` would take away now."""
+        return self._remover().plan(pruning)
+
+    def sizes(self, garbage: "Garbage") -> dict[str, dict[Path, int]]:
+        """Where *garbage* lies and how many bytes of the disk that takes, by kind."""
+        from overlayfs.store import disk
+
+        return {
+            kind: {path: disk.used(path) for path in found}
+            for kind, found in garbage.paths(self._paths).items()
+        }
+
+    def prune(self, pruning: "Pruning") -> "Removed":
+        """Take away what nothing uses, and of images what *pruning* says."""
+        return self._remover().prune(pruning)
+
+    def figures(self) -> "Figures":
+        """How much of the disk everything takes; every file is looked at."""
+        from overlayfs.store.figures import figures
+
+        with self._in_use():
+            return figures(self._paths, self._names.entries(), self._drafts)
+
+    def _remover(self) -> "Remover":
+        from overlayfs.store.removing import Remover
+
+        return Remover(self._paths, self._names, self._drafts)
+
     # -- finding -----------------------------------------------------------------------
 
     def image(self, reference: str) -> StoredImage:
@@ -183,12 +304,14 @@ class Store:
         A name without a tag means ``latest``.  Raises ImageNotFound, and AmbiguousImage when
         a short id fits several.  Layers that did not survive a power cut are unpacked again.
         """
-        descriptor = self._find(reference)
         try:
-            image = self._load(descriptor)
-            if len(image.layers) == len(image.config.diff_ids):
-                return image
-            return self.add(KeptImage(self._paths, descriptor))
+            with self._in_use():
+                descriptor = find(self._paths, self._names.images(), reference).descriptor
+                image = self._load(descriptor)
+                if len(image.layers) == len(image.config.diff_ids):
+                    return image
+                kept = KeptImage(self._paths, descriptor)
+            return self.add(kept)
         except InvalidImage as exc:
             raise OverlayError(
                 f"{printable(reference)}: the store has lost a part of it ({exc.message})",
@@ -198,55 +321,15 @@ class Store:
     def images(self) -> list[StoredImage]:
         """All images; those that the store has lost parts of are left out, with a warning."""
         found = []
-        different = {one.digest: one for one in reversed(self._names.images())}
-        for descriptor in reversed(different.values()):
-            try:
-                found.append(self._load(descriptor))
-            except InvalidImage as exc:
-                log.warning("image %s: %s", name_of(descriptor) or descriptor.digest, exc.message)
+        with self._in_use():
+            different = {one.digest: one for one in reversed(self._names.images())}
+            for descriptor in reversed(different.values()):
+                try:
+                    found.append(self._load(descriptor))
+                except InvalidImage as exc:
+                    name = name_of(descriptor) or descriptor.digest
+                    log.warning("image %s: %s", name, exc.message)
         return found
-
-    def _find(self, reference: str) -> Descriptor:
-        known = self._names.images()
-        wanted = {reference}
-        try:
-            parsed = Reference.parse(reference)
-        except OverlayError:
-            parsed = None
-        if parsed is not None:
-            wanted |= {parsed.familiar, parsed.canonical}
-        fitting = [one for one in known if name_of(one) in wanted]
-        if not fitting and parsed is not None and parsed.digest is not None:
-            fitting = [one for one in known if one.digest == parsed.digest]
-        if not fitting:
-            fitting = [one for one in known if self._is_called(one, reference)]
-        different = digests(fitting)
-        if not different:
-            raise ImageNotFound(
-                f"{printable(reference)}: no image of that name or id in the store {self.root}",
-                hint="`pyoverlay images` lists the images in the store",
-            )
-        if len(different) > 1:
-            raise AmbiguousImage(
-                f"{printable(reference)}: several images have an id that begins so:\n"
-                + "\n".join(_line(one) for one in fitting)
-            )
-        return fitting[0]
-
-    def _is_called(self, descriptor: Descriptor, reference: str) -> bool:
-        """Whether *reference* is the digest or a short form of the id of an image."""
-        algorithm, colon, hexdigits = reference.rpartition(":")
-        if colon and algorithm != "sha256":
-            return False
-        if len(hexdigits) < _SHORTEST_ID or hexdigits.strip("0123456789abcdef"):
-            return False
-        if descriptor.digest.hex == hexdigits:
-            return True
-        try:
-            image = KeptImage(self._paths, descriptor)
-        except InvalidImage:
-            return False
-        return image.config_digest.hex.startswith(hexdigits)
 
     def _load(self, descriptor: Descriptor) -> StoredImage:
         """The image that *descriptor* means, with those of its layers that are unpacked."""
@@ -280,21 +363,19 @@ def _names(known: Iterable[Descriptor], digest: Digest) -> list[str]:
     return [name for one in known if one.digest == digest and (name := name_of(one))]
 
 
-def _line(descriptor: Descriptor) -> str:
-    return f"  {descriptor.digest.hex[:12]} {printable(name_of(descriptor) or '(no name)')}"
-
-
 def _create(paths: Paths) -> None:
     paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in paths.directories():
         folder.mkdir(parents=True, exist_ok=True)
-    # Private wherever the store lies: layers hold suid files, and devices.
-    for folder in (paths.layers.parent, paths.drafts):
+    # Private wherever the store lies: layers hold suid files, devices, and secrets.
+    for folder in (paths.layers.parent, paths.blobs, paths.drafts, paths.scratch):
         folder.chmod(0o700)
+    for folder in (paths.layers.parent, paths.drafts):
         _drop_default_acl(folder)
-    Names(paths).create()
-    settings = _Settings(_VERSION, _probe(paths.drafts))
-    records.publish(paths.settings, encode(settings), through=paths.root)
+    with Drafts(paths.drafts, paths.lock("drafts")).fresh() as drafts:
+        Names(paths).create(drafts)
+        settings = _Settings(_VERSION, _probe(drafts))
+        records.publish(paths.settings, encode(settings), through=drafts)
 
 
 def _drop_default_acl(folder: Path) -> None:
@@ -308,7 +389,7 @@ def _drop_default_acl(folder: Path) -> None:
 
 def _probe(folder: Path) -> Format:
     """The kernel's format where attributes and devices of its kind can be made."""
-    probe = folder / f"probe{os.getpid()}"
+    probe = folder / "probe"
     probe.mkdir()
     device = probe / "device"
     try:
