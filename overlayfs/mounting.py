@@ -306,6 +306,20 @@ def mounts(store: Store, *, kept: bool = False) -> list[MountRecord]:
     return [record for record in found if kept or record.state != "kept"]
 
 
+def mounted_at(root: Path, mountpoint: Path) -> MountRecord | None:
+    """The mount at *mountpoint*, living or dead, of the store *root*; None when there is none.
+
+    The file system that is mounted there is not asked, and no store is made.
+    """
+    path = _absolute(mountpoint)
+    for directory, record in directories(root):
+        if Path(record.mountpoint) == path and not record.ended:
+            found = MountRecord.of(directory, record)
+            if found.state != "kept":
+                return found
+    return None
+
+
 def unmount(
     store: Store, mountpoint: Path, *, lazy: bool = False, discard: bool = False
 ) -> Path | None:

@@ -21,10 +21,18 @@ def images(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list
     """Names in the store that begin so, else files."""
     from click.shell_completion import CompletionItem
 
-    names = [name for store in _store(ctx) for image in store.images() for name in image.names]
-    found = [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
     # First, since bash forgets at this word what was offered before it.
-    return [CompletionItem(incomplete, type="file"), *found]
+    return [CompletionItem(incomplete, type="file"), *stored_images(ctx, param, incomplete)]
+
+
+def stored_images(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    """Names in the store that begin so."""
+    from click.shell_completion import CompletionItem
+
+    names = [name for store in _store(ctx) for image in store.images() for name in image.names]
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
 def mountpoints(
