@@ -153,7 +153,8 @@ def complete(root: Path, fmt: Format, needed: Completion, below: Below, *, name:
     try:
         layer = Layer(root, fmt, 0)
         try:
-            work = _Work(layer, below, name)
+            own = frozenset(path for path, _ in needed.foreign)
+            work = _Work(layer, below, own, name)
             for path, target in needed.foreign:
                 work.link(path, target)
             for path in needed.needless:
@@ -168,9 +169,11 @@ def complete(root: Path, fmt: Format, needed: Completion, below: Below, *, name:
 
 
 class _Work:
-    def __init__(self, layer: Layer, below: Below, name: str) -> None:
+    def __init__(self, layer: Layer, below: Below, own: frozenset[bytes], name: str) -> None:
+        """*own* are the paths that the layer gives to lower files."""
         self._layer = layer
         self._below = below
+        self._own = own
         self._name = name
         self._inodes = Inodes.of(layer.format, layer.path.parent)
         self._brought: dict[bytes, bytes] = {}  # lower file -> its name here
@@ -210,6 +213,8 @@ class _Work:
 
     def _shows_below(self, path: bytes) -> bool:
         """Whether *path* is what the lower layers have; its directories are then here."""
+        if path in self._own:
+            return False
         parent, _, name = path.rpartition(b"/")
         parts = parent.split(b"/") if parent else []
         for depth in range(len(parts) + 1):

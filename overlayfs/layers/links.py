@@ -50,6 +50,10 @@ class Links:
         except NotADirectoryError:
             return False
 
+    def awaits(self, place: Place) -> bool:
+        """Whether *place* is to be a name of a file of a lower layer."""
+        return place in self._foreign
+
     def replaced(self, place: Place) -> None:
         """*place* was given to another file; a link that waits there would be in its way."""
         if self._foreign:

@@ -262,7 +262,7 @@ class _Writer:
 
     def finish(self) -> Unpacked:
         """Hide what is to be hidden, complete the directories, and say what there is."""
-        whiteouts = self._markers.write(self.directories, self.directories.whiteout)
+        whiteouts = self._markers.write(self.directories, self._whiteout)
         implied = []
         length = 0
         for directory in everything(self.directories.root):
@@ -288,6 +288,11 @@ class _Writer:
             self._links.aliases(),
             tuple(sorted(whiteouts)),
         )
+
+    def _whiteout(self, above: Directory, name: bytes) -> None:
+        if self._links.awaits((above, name)):
+            raise FileExistsError(name)
+        self.directories.whiteout(above, name)
 
 
 def _pour_sparse(fd: int, entry: tarfile.TarInfo, blocks: Blocks) -> None:

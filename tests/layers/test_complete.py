@@ -188,3 +188,30 @@ def test_the_kernel_shows_what_the_tars_say(tmp_path: Path, needs_kernel_overlay
     assert (tree[b"d"].mode, tree[b"d"].uid, tree[b"."].mode) == (0o700, 3, 0o711)
     assert tree[b"l"].same_as == tree[b"m"].same_as
     assert (tree[b"l"].nlink, Kind(tree[b"l"].kind)) == (2, Kind.FILE)
+
+
+def test_a_link_to_a_lower_file_stands_where_the_layer_hides_a_name(
+    tmp_path: Path, fmt: Format
+) -> None:
+    roots = stack(
+        tmp_path,
+        fmt,
+        [file("low", b"low"), file("name", b"hidden")],
+        [link("name", "low"), file(".wh.name")],
+    )
+    assert shown(roots[1], fmt)[b"name"].body == b"low"
+
+
+def test_a_name_of_a_lower_file_that_the_layer_takes_is_not_brought_up(
+    tmp_path: Path, fmt: Format
+) -> None:
+    roots = stack(
+        tmp_path,
+        fmt,
+        [file("y", b"y"), file("z", b"z")],
+        [link("a", "z"), link("z", "y")],
+    )
+    found = shown(roots[1], fmt)
+    assert {path: one.body for path, one in found.items() if path} == {
+        b"a": b"z", b"z": b"y", b"y": b"y"
+    }  # fmt: skip
