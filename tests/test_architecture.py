@@ -29,7 +29,17 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"msgspec"},
     ),
     "view": (
-        {"archive", "store", "layers", "image", "union", "linux", "errors", "printable"},
+        {
+            "archive",
+            "store",
+            "layers",
+            "image",
+            "union",
+            "linux",
+            "errors",
+            "printable",
+            "tarheaders",
+        },
         set(),
     ),
     "tree": ({"union", "linux", "layers", "errors"}, {"trio"}),

@@ -7,8 +7,10 @@ few that are asked for.  Names, places and the odd header are read as ``layers.w
 import io
 import tarfile
 from collections.abc import Iterator
-from typing import IO, NamedTuple, cast
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, cast
 
+from overlayfs import tarheaders
 from overlayfs.errors import InvalidImage
 from overlayfs.layers import member as tar
 from overlayfs.layers.inodes import Inode
@@ -23,7 +25,9 @@ _MOST_HEADERS = 16 << 20
 MOST_ENTRIES = 4_000_000
 # pax(1), typeflag: a regular file, a hard link, a symbolic link, a directory.
 _PLAIN = frozenset(b"0125")
-_REGULAR, _DIRECTORY, _EXTENDED = b"05x"
+_REGULAR, _EXTENDED = b"0x"
+# What the numbers of a usual header are made of; base 256 is not usual.
+_OCTAL = b"01234567 \0"
 
 # What ``tarfile`` lets out when a header is not what it should be.
 HOSTILE = (
@@ -76,7 +80,7 @@ def _headers(tape: Tape) -> Iterator[Header]:
         if count > MOST_ENTRIES:
             raise tarfile.ReadError(f"more than {MOST_ENTRIES} entries")
         header = None
-        if not odd.everywhere:
+        if len(block) == _BLOCK:
             header = _extended(tape, block, at) if block[156] == _EXTENDED else _usual(block, at)
         if header is not None:
             end = header.data + header.size
@@ -96,21 +100,17 @@ def _headers(tape: Tape) -> Iterator[Header]:
 
 def _usual(block: bytes, at: int) -> Header | None:
     """The entry of a header like most; None for any other.  See ``layers.member.Member``."""
-    if len(block) != _BLOCK or block[156] not in _PLAIN:
-        return None
     kind = block[156]
-    size = 0
-    try:
-        if int(block[148:156].rstrip(b" \0"), 8) != tar.checksum(block):
-            return None
-        if kind == _REGULAR:
-            if block[135] & ~0x20:
-                return None
-            size = int(block[124:135], 8)
-    except ValueError:
+    if kind not in _PLAIN or not _is_sound(block):
         return None
-    if size < 0:
-        raise tarfile.ReadError(f"a size of {size}")
+    size = 0
+    if kind == _REGULAR:
+        try:
+            size = int(block[124:135], 8)
+        except ValueError:
+            return None
+        if block[135] & ~0x20:
+            return None
     name = block[:100].partition(b"\0")[0]
     if block[345]:
         name = block[345:500].partition(b"\0")[0] + b"/" + name
@@ -118,77 +118,48 @@ def _usual(block: bytes, at: int) -> Header | None:
     return Header(at, at + _BLOCK, size, block[156:157], name, target)
 
 
+def _is_sound(block: bytes) -> bool:
+    """Whether the numbers are octal ones, and the checksum is right."""
+    if block[100:156].translate(None, _OCTAL):
+        return False
+    try:
+        return int(block[148:156].rstrip(b" \0"), 8) == tar.checksum(block)
+    except ValueError:
+        return False
+
+
 def _extended(tape: Tape, block: bytes, at: int) -> Header | None:
     """The entry of a usual header behind a pax header that changes only what it may."""
     try:
         length = int(block[124:135], 8)
-        if int(block[148:156].rstrip(b" \0"), 8) != tar.checksum(block):
-            return None
     except ValueError:
         return None
-    if not 0 < length <= _MOST_HEADERS:
+    if not 0 < length <= _MOST_HEADERS or not _is_sound(block):
         return None
     data = at + _BLOCK + length + -length % _BLOCK
-    fields = pax_fields(tape.read(at + _BLOCK, length))
-    if fields is None or any(key in _ELSEWHERE or key.startswith(_SPARSE) for key in fields):
-        return None
-    header = _usual(tape.read(data, _BLOCK), data)
+    following = tape.read(data, _BLOCK)
+    header = _usual(following, data) if len(following) == _BLOCK else None
     if header is None:
         return None
-    path = fields[b"path"].rstrip(b"/") if b"path" in fields else header.path
-    target = fields.get(b"linkpath", header.target)
+    fields = dict(tarheaders.records(tape.read(at + _BLOCK, length)))
+    if any(key == "size" or key.startswith("GNU.sparse.") for key in fields):
+        return None
+    path = fields.get("path", header.path)
+    target = fields.get("linkpath", header.target)
     return header._replace(start=at, path=path, target=target)
 
 
-_ELSEWHERE = frozenset((b"size", b"hdrcharset"))
-_SPARSE = b"GNU.sparse."
-
-
-def pax_fields(data: bytes) -> dict[bytes, bytes] | None:
-    """The fields of a pax header, whose blocks hold *data*; None where it is not quite right."""
-    fields = {}
-    at = 0
-    while at < len(data):
-        space = data.find(b" ", at, at + 20)
-        digits = data[at:space]
-        if space < 0 or not digits.isdigit():
-            return None
-        end = at + int(digits)
-        key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if not key or not equals or data[end - 1 : end] != b"\n" or end <= space:
-            return None
-        fields[key] = value
-        at = end
-    return fields
-
-
 class _Odd:
-    """The entries that are left to ``tarfile``."""
+    """The entries that are left to ``tarheaders``, and to ``tarfile``."""
 
     def __init__(self, tape: Tape) -> None:
-        self._tape = tape
         self._reader = _Reader(tape)
-        self._tar: tarfile.TarFile | None = None
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether a global pax header says something of all entries."""
-        return self._tar is not None and bool(self._tar.pax_headers)
 
     def read(self, at: int) -> tuple[Header, int, int]:
         """The entry at *at*, where its data ends, and where the next one is."""
         self._reader.begin(at)
-        if self._tar is None:
-            self._tar = _opened(self._reader)
-        else:
-            self._tar.offset = at
-        info = self._tar.next()
-        # It would keep every entry.
-        self._tar.members.clear()  # type: ignore[attr-defined]  # not in typeshed
-        following = self._tar.offset
-        if info is None:
-            raise tarfile.ReadError("damaged header")
-        if following <= at or info.size < 0:
+        info, following = _read(self._reader)
+        if following <= at:
             raise tarfile.ReadError("sizes that contradict each other")
         sparse = None
         end = info.offset_data
@@ -250,13 +221,26 @@ class _Reader:
         self._at = at
 
 
-def _opened(reader: object) -> tarfile.TarFile:
-    return tarfile.TarFile(
-        fileobj=cast("IO[bytes]", reader),
-        tarinfo=tar.Member,
-        encoding=tar.ENCODING,
-        errors=tar.ERRORS,
-    )
+class _File(Protocol):
+    def read(self, n: int, /) -> bytes: ...
+    def tell(self) -> int: ...
+
+
+@dataclass
+class _Archive:
+    """What an entry wants of its ``TarFile``; *offset* is where the next entry is."""
+
+    fileobj: _File
+    offset: int = 0
+    encoding: str = tar.ENCODING
+    errors: str = tar.ERRORS
+
+
+def _read(file: _File) -> tuple[tarfile.TarInfo, int]:
+    """The entry whose headers *file* stands at, and where the next one is."""
+    archive = _Archive(file)
+    info = tar.Member.fromtarfile(archive)
+    return info, archive.offset
 
 
 def inode_of(info: tarfile.TarInfo) -> Inode | None:
@@ -283,30 +267,10 @@ def decode(blocks: bytes) -> Inode:
 
     Raises ValueError, or what else ``tarfile`` has, for what no file can have.
     """
-    info: tarfile.TarInfo | None
     if len(blocks) == _BLOCK:
-        info = tar.Member.frombuf(blocks, tar.ENCODING, tar.ERRORS)
-    elif fields := pax_fields(blocks[_BLOCK:-_BLOCK].rstrip(b"\0")):
-        info = tar.Member.frombuf(blocks[-_BLOCK:], tar.ENCODING, tar.ERRORS)
-        info.pax_headers = {_text(key): _text(value) for key, value in fields.items()}
-        for name in ("uid", "gid"):
-            if name in info.pax_headers:
-                setattr(info, name, _number(info.pax_headers[name]))
+        inode = inode_of(tar.Member.frombuf(blocks, tar.ENCODING, tar.ERRORS))
     else:
-        info = _opened(io.BytesIO(blocks)).next()
-    inode = inode_of(info) if info else None
+        inode = inode_of(_read(io.BytesIO(blocks))[0])
     if inode is None:
         raise ValueError("not a header")
     return inode
-
-
-def _text(data: bytes) -> str:
-    return data.decode(tar.ENCODING, tar.ERRORS)
-
-
-def _number(text: str) -> int:
-    """As ``tarfile`` has it."""
-    try:
-        return int(text)
-    except ValueError:
-        return 0

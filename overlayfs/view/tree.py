@@ -171,16 +171,23 @@ class LayerTree(Tree):
             assert body is not None
             body.nlink = len(names)
         brought: dict[bytes, Body] = {}
-        for path, target in self._links.foreign():
-            self._complete(path, target, below, brought)
+        foreign = self._links.foreign()
+        own = frozenset(path for path, _ in foreign)
+        for path, target in foreign:
+            self._complete(path, target, below, brought, own)
 
     def _whiteout(self, above: Directory, name: bytes) -> None:
-        if name in self.files[above]:
+        if name in self.files[above] or self._links.awaits((above, name)):
             raise FileExistsError(name)
         self.files[above][name] = None
 
     def _complete(
-        self, path: bytes, target: bytes, below: Below, brought: dict[bytes, Body]
+        self,
+        path: bytes,
+        target: bytes,
+        below: Below,
+        brought: dict[bytes, Body],
+        own: frozenset[bytes],
     ) -> None:
         """Make *path* a name of the lower file *target*; see ``layers.complete``."""
         parent, _, name = path.rpartition(b"/")
@@ -204,7 +211,7 @@ class LayerTree(Tree):
         number = -1 - len(brought)
         body = Body(Header(number, 0, 0, b"", path, b""), (part, target, entry))
         self.files[above][name] = brought[target] = body
-        place = self._showing(target)
+        place = None if target in own else self._showing(target)
         if place is not None:
             self.files[place[0]][place[1]] = body
             body.nlink = 2
