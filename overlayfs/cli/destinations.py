@@ -1,5 +1,6 @@
 """Where a command writes an archive: a file, which appears whole, or stdout."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,3 +32,8 @@ def destination(output: Path | None) -> Iterator[FileSink]:
         )
     sys.stdout.flush()
     yield FileSink(sys.stdout.fileno(), "stdout")
+
+
+def tidy_when_terminated() -> None:
+    """Let SIGTERM end the command as Ctrl-C does, so that drafts are removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -19,6 +19,7 @@ COMMANDS = {
     "diff": "List what was changed in a mount.",
     "images": "List the images in the store.",
     "load": "Put the images of an archive into the store.",
+    "import": "Make an image of a root file system in a tar or a directory.",
     "mount": "Mount an image.",
     "prune": "Remove what nothing uses.",
     "ps": "List the mounts.",
@@ -32,6 +33,9 @@ COMMANDS = {
     "version": "Print the version.",
 }
 
+# Commands that are called like no module can be.
+_MODULES = {"import": "import_"}
+
 
 class Commands(click.Group):
     """The subcommands by name; one module each, imported when its command is called."""
@@ -42,7 +46,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"overlayfs.cli.{cmd_name}")
+        name = _MODULES.get(cmd_name, cmd_name)
+        module = importlib.import_module(f"overlayfs.cli.{name}")
         command = module.command
         assert isinstance(command, click.Command)
         return command

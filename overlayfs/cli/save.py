@@ -78,9 +78,10 @@ def command(
     from overlayfs.archive.writing.formats import write_archive, write_directory, write_layout
     from overlayfs.archive.writing.images import Options
     from overlayfs.archive.writing.packing import Packing
-    from overlayfs.cli.destinations import destination
+    from overlayfs.cli.destinations import destination, tidy_when_terminated
     from overlayfs.cli.outgoing import outgoing
 
+    tidy_when_terminated()
     packing = Packing.of(Compression(compression), level) if compression else None
     wanted = Platform.parse(platform) if platform is not None else None
     store = Store.open(root)

@@ -111,10 +111,13 @@ def _put(target: Target, path: str, data: bytes) -> None:
 
 
 def _entries(images: Sequence[Written]) -> Iterator[Descriptor]:
-    """The entries of an index: one for each name, and for an image without a name."""
+    """The entries of an index: one for each name, and for an image without a name.
+
+    Names are in full, here and in Docker's lists, since podman takes a short one for its own
+    ``localhost/…``; all tools know the full ones.
+    """
     for image in images:
         for name in image.names:
-            # In full, as podman writes it: docker.io goes without saying here only.
             full = reference.canonical if (reference := _reference(name)) else name
             names = {REF_NAME: full}
             if reference is not None:
@@ -126,7 +129,8 @@ def _entries(images: Sequence[Written]) -> Iterator[Descriptor]:
 
 def _saved(image: Written) -> dict[str, Any]:
     """An item of Docker's ``manifest.json``."""
-    tags = [reference.familiar for name in image.names if (reference := _reference(name))]
+    references = filter(None, map(_reference, image.names))
+    tags = [reference.canonical for reference in references if reference.tag]
     return {
         "Config": blob_path(image.config.digest),
         "RepoTags": tags or None,
@@ -142,8 +146,7 @@ def _repositories(images: Sequence[Written]) -> dict[str, dict[str, str]]:
             reference = _reference(name)
             if reference is None or reference.tag is None or not image.layers:
                 continue
-            repository = reference.familiar.rpartition(":")[0]
-            found.setdefault(repository, {})[reference.tag] = image.layers[-1].digest.hex
+            found.setdefault(reference.repository, {})[reference.tag] = image.layers[-1].digest.hex
     return {repository: dict(sorted(tags.items())) for repository, tags in sorted(found.items())}
 
 
