@@ -370,16 +370,24 @@ def _absolute(mountpoint: Path) -> Path:
     return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 
 
-def changes(store: Store, mountpoint: Path) -> "Iterator[Change]":
-    """What was changed at *mountpoint* since it was mounted, from the upper directory."""
+def mounted_at(store: Store, mountpoint: Path) -> Record | None:
+    """What is written down of the live mount at *mountpoint*; None when there is none."""
     path = _absolute(mountpoint)
     for directory, record in directories(store.root):
         if Path(record.mountpoint) == path and directory.locked:
-            return _changes(record)
-    raise MountFailed(
-        f"{mountpoint}: nothing of pyoverlay is mounted there",
-        hint="`pyoverlay ps` lists the mounts",
-    )
+            return record
+    return None
+
+
+def changes(store: Store, mountpoint: Path) -> "Iterator[Change]":
+    """What was changed at *mountpoint* since it was mounted, from the upper directory."""
+    record = mounted_at(store, mountpoint)
+    if record is None:
+        raise MountFailed(
+            f"{mountpoint}: nothing of pyoverlay is mounted there",
+            hint="`pyoverlay ps` lists the mounts",
+        )
+    return _changes(record)
 
 
 def _changes(record: Record) -> "Iterator[Change]":

@@ -17,6 +17,7 @@ COMMANDS = {
     "completion": "Print the completion code for a shell.",
     "demo": "Build a small image, mount it, change it, and show what happens.",
     "diff": "List what was changed in a mount.",
+    "export": "Write the files of an image or a mount as a tar.",
     "images": "List the images in the store.",
     "load": "Put the images of an archive into the store.",
     "import": "Make an image of a root file system in a tar or a directory.",
