@@ -39,6 +39,26 @@ def shown(what: str) -> Iterator[Progress]:
         yield Lines(what)
 
 
+@contextmanager
+def drawn(what: str) -> Iterator[Progress]:
+    """A bar when stderr is a terminal, else nothing: for what scripts expect to be silent."""
+    if sys.stderr.isatty():
+        with _bar(what) as bar:
+            yield bar
+    else:
+        yield Silence()
+
+
+class Silence:
+    """Says nothing."""
+
+    def begin(self, total: int | None) -> None:
+        """Nobody watches."""
+
+    def advance(self, n: int) -> None:
+        """Nobody watches."""
+
+
 class Lines:
     """A line at the beginning and then one for each tenth, but not too often."""
 

@@ -1,5 +1,6 @@
 """``pyoverlay save``."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -80,18 +81,24 @@ def command(
     from overlayfs.archive.writing.packing import Packing
     from overlayfs.cli.destinations import destination, tidy_when_terminated
     from overlayfs.cli.outgoing import outgoing
+    from overlayfs.cli.progress import drawn
 
     tidy_when_terminated()
     packing = Packing.of(Compression(compression), level) if compression else None
     wanted = Platform.parse(platform) if platform is not None else None
     store = Store.open(root)
-    options = Options(packing, store.scratch)
     chosen = outgoing(store, images, wanted, all_names=all_names)
-    if is_archive:
-        with destination(output) as out, chosen as found:
+    with ExitStack() as stack:
+        # First, since it may be a terminal, and finding images may take a while.
+        out = stack.enter_context(destination(output)) if is_archive else None
+        found = stack.enter_context(chosen)
+        shown = stack.enter_context(drawn(", ".join(image.label for image in found)))
+        # How much there will be is known only as long as nothing is packed anew.
+        sizes = {layer.diff_id: layer.size for image in found for layer in image.source.layers}
+        shown.begin(None if packing else sum(sizes.values()))
+        options = Options(packing, store.scratch, advance=shown.advance)
+        if out is not None:
             write_archive(out, found, Transport(form), options)
-        return
-    assert output is not None
-    write = write_layout if form == Transport.OCI else write_directory
-    with chosen as found:
-        write(output, found, options)
+        elif output is not None:
+            write = write_layout if form == Transport.OCI else write_directory
+            write(output, found, options)

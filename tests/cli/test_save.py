@@ -280,6 +280,22 @@ def test_devices_and_pipes_are_written_as_they_are(
     assert saving.communicate() == (None, b"")
 
 
+@pytest.mark.usefixtures("needs_root", "needs_fuse")
+def test_a_file_system_without_nameless_files(
+    pyoverlay: PyOverlay, demo: StoredImage, image: Path, tmp_path: Path
+) -> None:
+    with PyOverlay(tmp_path / "other").mounted(image, tmp_path / "mnt") as mounted:
+        with pytest.raises(OSError, match="not supported"):
+            os.open(mounted, os.O_TMPFILE | os.O_RDWR)
+        pyoverlay.ok("save", "-o", mounted / "srv/x", "demo")
+        assert tarfile.is_tarfile(mounted / "srv/x")
+        before = found(mounted / "srv")
+        with waiting(pyoverlay, demo, "-o", mounted / "srv/y") as saving:
+            saving.terminate()
+            assert saving.wait() == 8
+        assert found(mounted / "srv") == before
+
+
 def test_a_layout_takes_more_images_and_keeps_what_it_has(
     pyoverlay: PyOverlay, demo: StoredImage, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from overlayfs.archive.image import same_number
 from overlayfs.archive.writing.blobs import Blobs
@@ -15,6 +16,7 @@ from overlayfs.image.descriptor import Descriptor, MediaType
 from overlayfs.image.digest import Digest
 from overlayfs.image.manifest import Manifest
 from overlayfs.image.source import ImageSource, LayerSource
+from overlayfs.image.stream import Stream
 
 Locate = Callable[[Digest], str]
 # What tells one layer from another; of those that say no digest the diff id must do.
@@ -103,12 +105,14 @@ def _write_layers(
             wanted.setdefault(_key(layer), (layer, f"{image.label}: layer {digest}"))
     found: dict[_Key, Descriptor] = {}
     blobs = Blobs(options.packing, options.scratch).of(wanted.values())
-    for key, (layer, _), blob in zip(wanted, wanted.values(), blobs, strict=True):
+    for key, blob in zip(wanted, blobs, strict=True):
         descriptor = blob.descriptor
         with blob.stream as stream:
-            if not target.has(locate(descriptor.digest), descriptor.digest):
-                target.put(locate(descriptor.digest), descriptor.size, stream)
-        options.advance(layer.size)
+            if target.has(locate(descriptor.digest), descriptor.digest):
+                options.advance(descriptor.size)
+            else:
+                counted = _Counted(stream, options.advance)
+                target.put(locate(descriptor.digest), descriptor.size, counted)
         found[key] = descriptor
     return found
 
@@ -157,6 +161,20 @@ def _manifest(
         described.append(layer.in_oci_words)
     made = Manifest(config, tuple(described), annotations=given.annotations if given else None)
     return made.to_json(), made.media_type
+
+
+class _Counted(Stream):
+    """*stream*, with somebody told of what was read."""
+
+    def __init__(self, stream: BinaryIO, advance: Callable[[int], None]) -> None:
+        super().__init__()
+        self._stream = stream
+        self._advance = advance
+
+    def _next(self, n: int) -> bytes:
+        piece = self._stream.read(n)
+        self._advance(len(piece))
+        return piece
 
 
 def _key(layer: LayerSource) -> _Key:
