@@ -14,13 +14,18 @@ from overlayfs.version import VERSION
 
 # Loaded when used: drawing and mounting import much that `--help` and `ps` do not need.
 COMMANDS = {
+    "cat": "Print files of an image.",
     "completion": "Print the completion code for a shell.",
+    "cp": "Copy a file or directory of an image to this machine.",
     "demo": "Build a small image, mount it, change it, and show what happens.",
     "diff": "List what was changed in a mount.",
     "export": "Write the files of an image or a mount as a tar.",
+    "extract": "Unpack an image, or a directory of it.",
+    "find": "Find files in an image.",
     "images": "List the images in the store.",
     "load": "Put the images of an archive into the store.",
     "import": "Make an image of a root file system in a tar or a directory.",
+    "ls": "List a directory of an image.",
     "mount": "Mount an image.",
     "prune": "Remove what nothing uses.",
     "ps": "List the mounts.",
@@ -28,6 +33,8 @@ COMMANDS = {
     "save": "Save images to an archive or a directory.",
     "system": "Show what takes how much of the disk, and prune.",
     "tag": "Give an image another name.",
+    "stat": "Tell all about a file of an image.",
+    "tree": "Draw the tree of an image, with sizes.",
     "umount": "Unmount.",
     "untag": "Take names from images.",
     "verify": "Look for damage in the store, and repair it.",

@@ -27,3 +27,12 @@ def root_option(function: Decorated) -> Decorated:
 def json_option(function: Decorated) -> Decorated:
     """``--json``: for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def platform_option(function: Decorated) -> Decorated:
+    """``--platform``: which of the images that a file offers."""
+    return click.option(
+        "--platform",
+        metavar="OS/ARCH",
+        help="Which of a file's platforms [default: this machine's].",
+    )(function)

@@ -16,6 +16,7 @@ from overlayfs.printable import printable
 from overlayfs.store.store import Store, StoredImage
 
 if TYPE_CHECKING:
+    from overlayfs.image.config import ImageConfig
     from overlayfs.image.source import ImageSource
     from overlayfs.view.image import ImageView
 
@@ -66,15 +67,28 @@ def viewed(
     root: Path | None, image: str, platform: Platform | None = None
 ) -> "Iterator[ImageView]":
     """The files of the image *image*, by path; otherwise as ``opened``."""
+    with described(root, image, platform) as (view, _):
+        yield view
+
+
+@contextmanager
+def described(
+    root: Path | None, image: str, platform: Platform | None = None
+) -> "Iterator[tuple[ImageView, ImageConfig]]":
+    """The files of the image *image*, and its configuration; otherwise as ``opened``."""
+    from overlayfs.image.config import ImageConfig
     from overlayfs.view import opening
 
     with opened(root, image, platform) as found:
+        what = printable(image)
         if isinstance(found, StoredImage):
+            config = found.config
             view = opening.of_stored(found, Store.open(root).format)
         else:
-            view = opening.of_source(found, what=printable(image), scratch=scratch())
+            config = ImageConfig.parse(found.config, f"{what}: configuration")
+            view = opening.of_source(found, what=what, scratch=scratch())
         with view:
-            yield view
+            yield view, config
 
 
 def scratch() -> Path:

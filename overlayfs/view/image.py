@@ -191,13 +191,13 @@ class ImageView:
             raise refusal(errno.ENOTDIR, path)
         return self._list(real, self._parts_of(real))[0]
 
-    def walk(self, top: bytes = b"") -> Iterator[tuple[bytes, Entry]]:
+    def walk(self, top: bytes = b"", *, follow: bool = True) -> Iterator[tuple[bytes, Entry]]:
         """*top* and all beneath with their paths, directories before what is in them.
 
-        Names come sorted, and a directory is followed by what is in it.  *top* may be
-        reached by symbolic links; none that are met are followed.
+        Names come sorted, and a directory is followed by what is in it.  Symbolic links are
+        not followed, but for those that lead to *top*, with *follow* the last one as well.
         """
-        real, _, entry = self._find(top, follow=True)
+        real, _, entry = self._find(top, follow=follow)
         yield real, entry
         if not entry.is_dir:
             return
