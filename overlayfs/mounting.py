@@ -306,17 +306,17 @@ def mounts(store: Store, *, kept: bool = False) -> list[MountRecord]:
     return [record for record in found if kept or record.state != "kept"]
 
 
-def mounted_at(root: Path, mountpoint: Path) -> MountRecord | None:
-    """The mount at *mountpoint*, living or dead, of the store *root*; None when there is none.
+def mounted_at(root: Path, mountpoint: Path) -> Record | None:
+    """What is written down of the mount at *mountpoint*, living or dead; None if there is none.
 
-    The file system that is mounted there is not asked, and no store is made.
+    The file system that is mounted there is not asked, and the store *root* is not made.
     """
     path = _absolute(mountpoint)
     for directory, record in directories(root):
-        if Path(record.mountpoint) == path and not record.ended:
-            found = MountRecord.of(directory, record)
-            if found.state != "kept":
-                return found
+        if record.ended or Path(record.mountpoint) != path:
+            continue
+        if MountRecord.of(directory, record).state != "kept":
+            return record
     return None
 
 
@@ -370,18 +370,9 @@ def _absolute(mountpoint: Path) -> Path:
     return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 
 
-def mounted_at(store: Store, mountpoint: Path) -> Record | None:
-    """What is written down of the live mount at *mountpoint*; None when there is none."""
-    path = _absolute(mountpoint)
-    for directory, record in directories(store.root):
-        if Path(record.mountpoint) == path and directory.locked:
-            return record
-    return None
-
-
 def changes(store: Store, mountpoint: Path) -> "Iterator[Change]":
     """What was changed at *mountpoint* since it was mounted, from the upper directory."""
-    record = mounted_at(store, mountpoint)
+    record = mounted_at(store.root, mountpoint)
     if record is None:
         raise MountFailed(
             f"{mountpoint}: nothing of pyoverlay is mounted there",

@@ -12,7 +12,7 @@ from overlayfs.cli.options import root_option
 from overlayfs.cli.output import note
 from overlayfs.image.platform import Platform
 from overlayfs.printable import printable
-from overlayfs.store.store import Store
+from overlayfs.store.paths import default_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ def _viewed(root: Path | None, image: str, platform: Platform | None) -> "Iterat
     from overlayfs.cli.sources import viewed
     from overlayfs.view.opening import of_mount
 
-    record = mounting.mounted_at(Store.open(root), Path(image)) if Path(image).is_dir() else None
+    record = mounting.mounted_at(root or default_root(), Path(image))
     if record is None:
         with viewed(root, image, platform) as view:
             yield view

@@ -257,7 +257,7 @@ def test_bash_completes_commands_images_and_mount_points(
     needs_fuse: None, pyoverlay: PyOverlay, image: Path, tmp_path: Path
 ) -> None:
     store, root = pyoverlay.store, tmp_path / "root"
-    assert completed(store, "pyoverlay u") == ["plain,umount"]
+    assert completed(store, "pyoverlay um") == ["plain,umount"]
     assert completed(store, "pyoverlay mount d") == ["file,d"]
     assert not store.exists()
     with pyoverlay.mounted(image, root):
