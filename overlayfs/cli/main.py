@@ -39,6 +39,7 @@ COMMANDS = {
     "untag": "Take names from images.",
     "verify": "Look for damage in the store, and repair it.",
     "version": "Print the version.",
+    "which-layer": "Tell which layers of an image have a file.",
 }
 
 # Commands that are called like no module can be.
@@ -56,6 +57,7 @@ class Commands(click.Group):
             return None
         name = _MODULES.get(cmd_name, cmd_name)
         module = importlib.import_module(f"overlayfs.cli.{name}")
+        module = importlib.import_module(f"overlayfs.cli.{cmd_name.replace('-', '')}")
         command = module.command
         assert isinstance(command, click.Command)
         return command

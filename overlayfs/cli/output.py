@@ -1,6 +1,7 @@
 """Lists for people and for programs, on stdout."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,11 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def print_line(text: str) -> None:
     """One line made fit for a terminal."""
     click.echo(printable(text))
+
+
+def path_text(path: bytes) -> str:
+    """*path*, relative to the root of an image, for ``print_line`` and ``print_json``."""
+    return "/" + os.fsdecode(path)
 
 
 def note(text: str) -> None:

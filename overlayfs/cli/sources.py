@@ -76,19 +76,24 @@ def described(
     root: Path | None, image: str, platform: Platform | None = None
 ) -> "Iterator[tuple[ImageView, ImageConfig]]":
     """The files of the image *image*, and its configuration; otherwise as ``opened``."""
+    with opened(root, image, platform) as found:
+        view, config = view_of(found, root, image)
+        with view:
+            yield view, config
+
+
+def view_of(
+    found: "StoredImage | ImageSource", root: Path | None, image: str
+) -> "tuple[ImageView, ImageConfig]":
+    """The files of what ``opened`` gave for *root* and *image*, and its configuration."""
     from overlayfs.image.config import ImageConfig
     from overlayfs.view import opening
 
-    with opened(root, image, platform) as found:
-        what = printable(image)
-        if isinstance(found, StoredImage):
-            config = found.config
-            view = opening.of_stored(found, Store.open(root).format)
-        else:
-            config = ImageConfig.parse(found.config, f"{what}: configuration")
-            view = opening.of_source(found, what=what, scratch=scratch())
-        with view:
-            yield view, config
+    if isinstance(found, StoredImage):
+        return opening.of_stored(found, Store.open(root).format), found.config
+    what = printable(image)
+    config = ImageConfig.parse(found.config, f"{what}: configuration")
+    return opening.of_source(found, what=what, scratch=scratch()), config
 
 
 def scratch() -> Path:
