@@ -25,6 +25,7 @@ COMMANDS = {
     "images": "List the images in the store.",
     "import": "Make an image of a root file system in a tar or a directory.",
     "load": "Put the images of an archive into the store.",
+    "layers": "Tell what each layer of an image changes, and what is wasted.",
     "ls": "List a directory of an image.",
     "mount": "Mount an image.",
     "prune": "Remove what nothing uses.",

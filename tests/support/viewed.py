@@ -5,11 +5,15 @@ import os
 import random
 import stat
 import tarfile
+from collections.abc import Callable
 
 from overlayfs.union.attrs import Kind
 from overlayfs.view.image import ImageView
 from tests.support.layers import Item, device, file, folder, link, symlink, tar
 from tests.support.tree import BOOKKEEPING, Entry, Tree
+
+# Gives the image that has the given layers, base first.
+Opened = Callable[[list[bytes]], ImageView]
 
 KINDS = {Kind.DIRECTORY: "dir", Kind.FIFO: "fifo"}
 

@@ -1,41 +1,15 @@
 """What each layer did to a path."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from overlayfs.archive.detect import open_image
 from overlayfs.errors import InvalidImage
-from overlayfs.store.store import Store
 from overlayfs.view.image import ImageView
-from overlayfs.view.opening import of_source, of_stored
 from overlayfs.view.provenance import Action, Event, as_layers_have_it, history
-from tests.support.archives import Made, from_1_10, write_tar
 from tests.support.layers import file, folder, link, symlink, tar
-from tests.support.viewed import random_layers
-
-Opened = Callable[[list[bytes]], ImageView]
-
-
-@pytest.fixture(params=["archive", "store"])
-def opened(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Iterator[Opened]:
-    """Opens an image that has the given layers, base first; where it lies must not matter."""
-    with ExitStack() as stack:
-
-        def of(layers: list[bytes]) -> ImageView:
-            archive = write_tar(tmp_path / "image.tar", from_1_10([(Made(tuple(layers)), [])]))
-            source = stack.enter_context(open_image(str(archive), scratch=store.scratch))
-            if request.param == "archive":
-                view = of_source(source, what="image", scratch=store.scratch)
-            else:
-                view = of_stored(store.add(source), store.format)
-            return stack.enter_context(view)
-
-        yield of
+from tests.support.viewed import Opened, random_layers
 
 
 def told(event: Event) -> str:
