@@ -14,6 +14,7 @@ from overlayfs.view.part import Part
 
 # What path_resolution(7) allows.
 _MOST_LINKS = 40
+_DEEP = 100
 
 
 class _Lazy:
@@ -34,6 +35,10 @@ class _Lazy:
                 return
             self._taken.append(item)
 
+    def exhaust(self) -> None:
+        """Take them all."""
+        self._taken += self._source
+
 
 class ImageView:
     """The tree that a mount of the image shows, looked up and not mounted.
@@ -50,7 +55,7 @@ class ImageView:
     def __init__(self, parts: Sequence[Part]) -> None:
         """*parts* are this one's to close."""
         self.parts = tuple(parts)
-        self._shown: dict[bytes, _Lazy] = {}
+        self._directories: dict[bytes, _Lazy] = {}
 
     def close(self) -> None:
         """Let go of the layers; bodies that were opened stay so."""
@@ -78,21 +83,15 @@ class ImageView:
             return part, entry
         return None
 
-    def showing(self, path: bytes) -> Iterable[tuple[Part, Kind]]:
+    def showing(self, path: bytes) -> Iterator[tuple[Part, Kind]]:
         """The parts with a share in what *path* shows, topmost first.
 
         One for a file, one or more for a directory, none where there is nothing.  No symbolic
         link is followed, and no part is asked before its turn.
         """
-        found = self._shown.get(path)
-        if found is None:
-            found = self._shown[path] = _Lazy(self._showing(path))
-        return found
-
-    def _showing(self, path: bytes) -> Iterator[tuple[Part, Kind]]:
         above: Iterable[Part]
         if path:
-            above = (part for part, _ in self.showing(path.rpartition(b"/")[0]))
+            above = (part for part, _ in self._directory(path.rpartition(b"/")[0]))
         else:
             above = reversed(self.parts)
         first = True
@@ -107,6 +106,18 @@ class ImageView:
             if found.alone or not is_dir:
                 return
             first = False
+
+    def _directory(self, path: bytes) -> _Lazy:
+        """What ``showing`` says of a path that is likely to be asked for again."""
+        found = self._directories.get(path)
+        if found is None:
+            # Each asks the one above; what is too deep for Python's stack is asked beforehand.
+            for cut in _deep_cuts(path):
+                if path[:cut] not in self._directories:
+                    made = self._directories[path[:cut]] = _Lazy(self.showing(path[:cut]))
+                    made.exhaust()
+            found = self._directories.setdefault(path, _Lazy(self.showing(path)))
+        return found
 
     def resolve(self, path: bytes, *, follow: bool = True) -> bytes:
         """The path without symbolic links on the way; with *follow* the last one as well.
@@ -123,8 +134,9 @@ class ImageView:
                 at = at.rpartition(b"/")[0]
                 continue
             here = at + b"/" + name if at else name
-            kind = self._kind(here)
             last = not left
+            shares = self.showing(here) if last else self._directory(here)
+            kind = next((kind for _, kind in shares), None)
             if kind is None:
                 if last and not trailing:
                     return here
@@ -143,9 +155,6 @@ class ImageView:
                 raise refusal(errno.ENOTDIR, path)
             at = here
         return at
-
-    def _kind(self, path: bytes) -> Kind | None:
-        return next((kind for _, kind in self.showing(path)), None)
 
     def _target(self, path: bytes) -> bytes:
         found = self.lookup(path)
@@ -233,6 +242,18 @@ class ImageView:
         for at, names in groupby(wanted, key=itemgetter(0)):
             entries |= parts[at].entries(path, [name for _, name in names])
         return dict(sorted(entries.items())), merged
+
+
+def _deep_cuts(path: bytes) -> Iterator[int]:
+    """Where the names of *path* end that come after the first ``_DEEP``."""
+    if path.count(b"/") < _DEEP:
+        return
+    at = -1
+    for number in range(path.count(b"/")):
+        at = path.index(b"/", at + 1)
+        if number >= _DEEP:
+            yield at
+    yield len(path)
 
 
 def _names(path: bytes) -> list[bytes]:

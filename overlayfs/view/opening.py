@@ -28,13 +28,24 @@ def of_source(source: "ImageSource", *, what: str, scratch: Path) -> ImageView:
     opened, is unpacked in *scratch*, into a file without a name.  *source* must stay open for
     as long as the view; bodies outlive both.
     """
-    return _archived(source.layers or (_Nothing(),), what, scratch)
+    return of_layers(source.layers, what=what, scratch=scratch)
+
+
+def of_layers(layers: "Sequence[LayerSource]", *, what: str, scratch: Path) -> ImageView:
+    """The image of *layers*, base first; otherwise as ``of_source``."""
+    from overlayfs.view.archived import ArchivedPart
+
+    parts: list[Part] = []
+    for number, layer in enumerate(layers or (_Nothing(),), 1):
+        below = ImageView(parts)
+        parts.append(ArchivedPart(layer, number, below, what=what, scratch=scratch))
+    return ImageView(parts)
 
 
 def of_stored(image: "StoredImage", fmt: "Format") -> ImageView:
     """The image *image* of a store in the format *fmt*, from its unpacked layers."""
     if not image.layers:
-        return _archived((_Nothing(),), "", Path())
+        return of_layers((), what="", scratch=Path())
     return _unpacked([(layer.path, layer.diff_id) for layer in image.layers], fmt, None)
 
 
@@ -47,16 +58,6 @@ def of_mount(record: "Record") -> ImageView:
 
     upper = Path(record.upper) if record.upper else None
     return _unpacked([(Path(path), None) for path in record.layers], Format(record.format), upper)
-
-
-def _archived(layers: "Sequence[LayerSource]", what: str, scratch: Path) -> ImageView:
-    from overlayfs.view.archived import ArchivedPart
-
-    parts: list[Part] = []
-    for number, layer in enumerate(layers, 1):
-        below = ImageView(parts)
-        parts.append(ArchivedPart(layer, number, below, what=what, scratch=scratch))
-    return ImageView(parts)
 
 
 def _unpacked(
