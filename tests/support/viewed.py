@@ -1,14 +1,22 @@
 """An image as ``overlayfs.view`` shows it, in the form that mounts are compared in."""
 
 import hashlib
+import io
 import os
 import random
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
 
+from overlayfs.archive.files import FileRange
+from overlayfs.image.descriptor import Descriptor
+from overlayfs.image.digest import Digest
+from overlayfs.image.source import LayerSource
 from overlayfs.union.attrs import Kind
 from overlayfs.view.image import ImageView
+from overlayfs.view.opening import of_layers
 from tests.support.layers import Item, device, file, folder, link, symlink, tar
 from tests.support.tree import BOOKKEEPING, Entry, Tree
 
@@ -16,6 +24,43 @@ from tests.support.tree import BOOKKEEPING, Entry, Tree
 Opened = Callable[[list[bytes]], ImageView]
 
 KINDS = {Kind.DIRECTORY: "dir", Kind.FIFO: "fifo"}
+
+
+class Layer:
+    """A layer that is a stream; *packed* is what the stream gives in its place.
+
+    *opened* counts how often it was asked for.
+    """
+
+    descriptor: Descriptor | None = None
+
+    def __init__(self, data: bytes, packed: bytes | None = None) -> None:
+        self.data = data if packed is None else packed
+        self.diff_id = Digest.of(data)
+        self.size = len(self.data)
+        self.opened = 0
+
+    def open(self) -> BinaryIO:
+        self.opened += 1
+        return io.BytesIO(self.data)
+
+
+class LayerInFile(Layer):
+    """A layer that lies in a new file of *folder*, with other bytes before and after it."""
+
+    def __init__(self, data: bytes, folder: Path) -> None:
+        super().__init__(data)
+        self._path = folder / f"{self.diff_id.hex}.layer"
+        self._path.write_bytes(b"before" * 100 + data + b"after")
+
+    def open(self) -> BinaryIO:
+        self.opened += 1
+        return FileRange(os.open(self._path, os.O_RDONLY), 600, self.size, "layer")
+
+
+def view_of(layers: Sequence[LayerSource], scratch: Path) -> ImageView:
+    """The image of *layers*, base first."""
+    return of_layers(layers, what="image", scratch=scratch)
 
 
 def view_snapshot(view: ImageView, *, ignore: tuple[bytes, ...] = BOOKKEEPING) -> Tree:

@@ -1,43 +1,17 @@
 """Paths lead through an image as if it were the root of everything; no layer is asked in vain."""
 
 import errno
-import io
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
 from overlayfs.errors import InvalidImage
-from overlayfs.image.descriptor import Descriptor
-from overlayfs.image.digest import Digest
 from overlayfs.union.attrs import Kind
 from overlayfs.view.entry import Whiteout
 from overlayfs.view.image import ImageView
-from overlayfs.view.opening import of_layers
 from tests.support.layers import file, folder, link, symlink, tar
-
-
-class Layer:
-    """A layer in memory that counts how often it was read."""
-
-    descriptor: Descriptor | None = None
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.diff_id = Digest.of(data)
-        self.size = len(data)
-        self.opened = 0
-
-    def open(self) -> BinaryIO:
-        self.opened += 1
-        return io.BytesIO(self.data)
-
-
-def view_of(layers: Sequence[Layer], scratch: Path) -> ImageView:
-    return of_layers(layers, what="image", scratch=scratch)
-
+from tests.support.viewed import Layer, view_of
 
 BASE = tar(
     folder("etc", 0o750), file("etc/passwd", b"root"), file("etc/old", b"old"),
