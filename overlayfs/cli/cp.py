@@ -9,7 +9,7 @@ import click
 
 from overlayfs.cli import suggestions
 from overlayfs.cli.inside import HELP, asking, platform_of
-from overlayfs.cli.options import platform_option, root_option
+from overlayfs.cli.options import platform_option, root_option, verify_option
 from overlayfs.cli.outof import extracted
 from overlayfs.cli.sources import image_path, viewed
 from overlayfs.errors import OverlayError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Copy directories, with all in them.")
 @click.option("-P", "--no-dereference", is_flag=True, help="Copy a symbolic link as such.")
 @click.option("-a", "--archive", is_flag=True, help="Keep everything; means -r. For root.")
+@verify_option
 @platform_option
 @root_option
 def command(
@@ -43,6 +44,7 @@ def command(
     recursive: bool,
     no_dereference: bool,
     archive: bool,
+    verify: bool,
     platform: str | None,
     root: Path | None,
 ) -> None:
@@ -50,6 +52,8 @@ def command(
     image, path, dest = _arguments(words)
     recursive = recursive or archive
     with viewed(root, image, platform_of(platform)) as view, asking(view, image, path):
+        if verify:
+            view.verify()
         top = view.resolve(path, follow=not (recursive or no_dereference))
         entry = view.stat(top, follow=False)
         if entry.is_dir and not recursive:

@@ -7,7 +7,7 @@ import click
 
 from overlayfs.cli import suggestions
 from overlayfs.cli.inside import HELP, asking, platform_of
-from overlayfs.cli.options import platform_option, root_option
+from overlayfs.cli.options import platform_option, root_option, verify_option
 from overlayfs.cli.outof import extracted
 from overlayfs.cli.sources import image_path, viewed
 from overlayfs.errors import OverlayError
@@ -35,12 +35,14 @@ from overlayfs.printable import printable
     default=None,
     help="Keep owners, and what goes with them [default: for root, yes].",
 )
+@verify_option
 @platform_option
 @root_option
 def command(
     words: tuple[str, ...],
     merge: bool,
     owner: bool | None,
+    verify: bool,
     platform: str | None,
     root: Path | None,
 ) -> None:
@@ -55,6 +57,8 @@ def command(
     dest = Path(words[-1])
     path = path or b"/"
     with viewed(root, image, platform_of(platform)) as view, asking(view, image, path):
+        if verify:
+            view.verify()
         top = view.resolve(path)
         if not view.stat(top).is_dir:
             raise OverlayError(

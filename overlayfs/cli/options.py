@@ -36,3 +36,12 @@ def platform_option(function: Decorated) -> Decorated:
         metavar="OS/ARCH",
         help="Which of a file's platforms [default: this machine's].",
     )(function)
+
+
+def verify_option(function: Decorated) -> Decorated:
+    """``--verify``: of layers of which only a part is read."""
+    return click.option(
+        "--verify",
+        is_flag=True,
+        help="Read all layers before, and check that they are what the image says.",
+    )(function)

@@ -50,6 +50,7 @@ class ArchivedPart:
         self._scratch = scratch
         self._tape: FileTape | None = None
         self._streamed = False
+        self._verified = False
 
     @cached_property
     def _tree(self) -> LayerTree:
@@ -65,6 +66,7 @@ class ArchivedPart:
                     # The blocks are here now, and not again.
                     tree.take(self._decoded(tape, header))
                 tape.drain()
+            self._verified = True
         tree.finish(self._below)
         return tree
 
@@ -252,6 +254,14 @@ class ArchivedPart:
                 return FileTape(os.dup(copy.fileno()), 0, size)
         except OSError as exc:
             raise explain(exc, f"{self._what}: unpacking it in {self._scratch}") from exc
+
+    def verify(self) -> None:
+        if self._verified:
+            return
+        with self._stream() as stream:
+            while stream.read(_PIECE):
+                pass
+        self._verified = True
 
     def close(self) -> None:
         if self._tape is not None:

@@ -57,6 +57,11 @@ class ImageView:
         self.parts = tuple(parts)
         self._directories: dict[bytes, _Lazy] = {}
 
+    def verify(self) -> None:
+        """Read all layers that were not read whole; InvalidImage when one is another one."""
+        for part in self.parts:
+            part.verify()
+
     def close(self) -> None:
         """Let go of the layers; bodies that were opened stay so."""
         for part in self.parts:

@@ -47,5 +47,8 @@ class Part(Protocol):
     def xattrs(self, path: bytes) -> dict[bytes, bytes]:
         """The extended attributes of its file *path*."""
 
+    def verify(self) -> None:
+        """Read all of the layer, if that was not done yet; InvalidImage when it is another one."""
+
     def close(self) -> None:
         """Let go of what is open; bodies that were opened stay so."""

@@ -49,7 +49,7 @@ def size(text: str) -> Test:
     """Files of the size *text*: ``+10M`` more than that, ``-10M`` less, ``10M`` that many.
 
     As find(1) counts: in units, of which a part is a whole one.  The units are c, k, M, G and
-    T, of 1024 each, and blocks of 512 bytes without a letter.
+    T, of 1024 each, and blocks of 512 bytes without a letter.  Directories have no size.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
@@ -57,6 +57,8 @@ def size(text: str) -> Test:
     sign, number, unit = match[1], int(match[2]), _UNITS[match[3]]
 
     def fits(_: bytes, entry: Entry) -> bool:
+        if entry.is_dir:
+            return False
         units = -(-entry.size // unit)
         return units > number if sign == "+" else units < number if sign else units == number
 
