@@ -8,7 +8,7 @@ from overlayfs.archive.detect import list_images, open_image
 from overlayfs.archive.location import Location
 from overlayfs.archive.writing.images import Outgoing, merged
 from overlayfs.cli.sources import find_image, is_path
-from overlayfs.errors import OverlayError
+from overlayfs.errors import AmbiguousImage, OverlayError
 from overlayfs.image.platform import Platform
 from overlayfs.image.reference import Reference
 from overlayfs.printable import printable
@@ -56,15 +56,17 @@ def _name(word: str, names: Sequence[str]) -> str | None:
 def _in_file(
     store: Store, word: str, platform: Platform | None, stack: ExitStack
 ) -> list[Outgoing]:
-    location = Location.parse(word)
-    words = [word]
-    if location is not None and location.selector is None:
-        listed = list_images(word, scratch=store.scratch)
-        indexes = dict.fromkeys(choice.index for choice in listed)
-        if len(indexes) > 1:
-            words = [f"{word}@{index}" for index in indexes]
-    found = []
-    for one in words:
-        source = stack.enter_context(open_image(one, platform=platform, scratch=store.scratch))
-        found.append(Outgoing(source, source.names, printable(one)))
-    return found
+    try:
+        return [_opened(store, word, platform, stack)]
+    except AmbiguousImage:
+        location = Location.parse(word)
+        if location is None or location.selector is not None:
+            raise
+    listed = list_images(word, scratch=store.scratch)
+    indexes = dict.fromkeys(choice.index for choice in listed)
+    return [_opened(store, f"{word}@{index}", platform, stack) for index in indexes]
+
+
+def _opened(store: Store, word: str, platform: Platform | None, stack: ExitStack) -> Outgoing:
+    source = stack.enter_context(open_image(word, platform=platform, scratch=store.scratch))
+    return Outgoing(source, source.names, printable(word))

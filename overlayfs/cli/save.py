@@ -7,6 +7,7 @@ import click
 
 from overlayfs.cli import suggestions
 from overlayfs.cli.options import root_option
+from overlayfs.errors import OverlayError
 from overlayfs.image.platform import Platform
 from overlayfs.store.store import Store
 
@@ -87,6 +88,10 @@ def command(
     packing = Packing.of(Compression(compression), level) if compression else None
     wanted = Platform.parse(platform) if platform is not None else None
     store = Store.open(root)
+    if output is not None and output.resolve() == store.root.resolve():
+        raise OverlayError(
+            f"{output}: is the store itself", hint="`pyoverlay load` takes an image into it"
+        )
     chosen = outgoing(store, images, wanted, all_names=all_names)
     with ExitStack() as stack:
         # First, since it may be a terminal, and finding images may take a while.

@@ -1,5 +1,6 @@
 """``save`` as a command: where it writes, what it refuses, and what it leaves behind."""
 
+import gzip
 import json
 import os
 import pty
@@ -15,8 +16,16 @@ import pytest
 
 from overlayfs.archive.detect import open_image
 from overlayfs.store.store import Store, StoredImage
+from tests.support.archives import (
+    Made,
+    entry,
+    from_1_10,
+    layout,
+    taken,
+    tar_bytes,
+    write_directory,
+)
 from tests.support.archives import contents as blobs_of
-from tests.support.archives import entry, layout, tar_bytes, write_directory
 from tests.support.archives import image as made_image
 from tests.support.command import PyOverlay
 from tests.support.images import run
@@ -405,3 +414,82 @@ def test_a_layer_in_xz_is_packed_as_gzip(pyoverlay: PyOverlay, tmp_path: Path) -
     assert raw["layers"][0]["mediaType"].endswith("tar+gzip")
     assert raw["config"]["digest"] == made.id
     run("skopeo", "copy", "--quiet", f"oci:{tmp_path}/l", f"dir:{tmp_path}/copy")
+
+
+def test_layers_that_are_there_twice_or_not_at_all(pyoverlay: PyOverlay, tmp_path: Path) -> None:
+    layer = made_image("one").layers[0]
+    for number, made in enumerate((Made((layer, layer)), Made(()))):
+        name = f"x:{number}"
+        source = write_directory(tmp_path / name, layout([entry(made, name)], *blobs_of(made)))
+        for form in ("docker-archive", "oci-archive", "oci", "dir"):
+            for more in ([], ["--compression", "gzip"]):
+                target = tmp_path / f"{number}-{form}-{len(more)}"
+                pyoverlay.ok("save", "--format", form, *more, "-o", target, source)
+                config = run("skopeo", "inspect", "--config", "--raw", f"{form}:{target}")
+                assert config.encode() == made.config
+                with open_image(str(target), scratch=tmp_path) as found:
+                    assert taken(found).layers == made.layers
+
+
+def test_all_images_of_a_compressed_file_are_converted(
+    pyoverlay: PyOverlay, tmp_path: Path
+) -> None:
+    images = [made_image(text) for text in ("one", "two", "three")]
+    path = tmp_path / "x.tar.gz"
+    listed = [(made, [f"{number}:a"]) for number, made in enumerate(images)]
+    path.write_bytes(gzip.compress(tar_bytes(from_1_10(listed))))
+    pyoverlay.ok("save", "--format", "oci", "-o", tmp_path / "all", path)
+    assert names(tmp_path / "all") == [f"docker.io/library/{number}:a" for number in range(3)]
+    pyoverlay.ok("save", "--format", "oci", "-o", tmp_path / "one", f"{path}@1")
+    assert names(tmp_path / "one") == ["docker.io/library/1:a"]
+
+
+@pytest.mark.parametrize("form", ["oci", "dir"])
+def test_an_empty_directory_that_is_there_is_filled_and_stays(
+    pyoverlay: PyOverlay, demo: StoredImage, tmp_path: Path, form: str
+) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir(mode=0o711)
+    inode = folder.stat().st_ino
+    with waiting(pyoverlay, demo, "--format", form, "-o", folder) as saving:
+        saving.kill()
+        saving.wait()
+        assert not (folder / "index.json").exists()
+    pyoverlay.ok("save", "--format", form, "-o", ".", "demo", cwd=folder)
+    assert (folder.stat().st_ino, folder.stat().st_mode & 0o777) == (inode, 0o711)
+    run("skopeo", "inspect", f"{form}:{folder}")
+
+
+def test_a_file_keeps_its_mode(pyoverlay: PyOverlay, demo: StoredImage, tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    (tmp_path / "x").chmod(0o640)
+    pyoverlay.ok("save", "-o", tmp_path / "x", "demo")
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_store_is_no_target(pyoverlay: PyOverlay, demo: StoredImage) -> None:
+    done = pyoverlay("save", "--format", "oci", "-o", f"{pyoverlay.store}/.", "demo")
+    assert done.returncode == 1
+    assert "is the store itself\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        b"no json",
+        b'{"schemaVersion":2,"manifests":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"schemaVersion":2,"manifests":[],"x":' + b"9" * 10_000 + b"}",
+        b'{"schemaVersion":2,"manifests":[],"layers":[]}',
+    ],
+    ids=["text", "deep", "long-number", "both"],
+)
+def test_a_layout_that_is_damaged_is_left_alone(
+    pyoverlay: PyOverlay, demo: StoredImage, tmp_path: Path, index: bytes
+) -> None:
+    folder = write_directory(tmp_path / "x", [("index.json", index)])
+    done = pyoverlay("save", "--format", "oci", "-o", folder, "demo")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"pyoverlay: {folder}/index.json: ")
+    assert len(done.stderr) < 500
+    assert [path for path in found(folder) if not path.startswith("blobs")] == ["index.json"]
+    assert not [path for path in folder.rglob("*") if path.is_file() and path.parent != folder]

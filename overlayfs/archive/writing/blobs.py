@@ -4,7 +4,7 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +53,12 @@ class Blobs:
         self._scratch = scratch
         self._stop = threading.Event()
 
-    def of(self, layers: Iterable[tuple[LayerSource, str]]) -> Iterator[Blob]:
+    def of(self, layers: Iterable[tuple[LayerSource, str]]) -> Generator[Blob]:
         """The blob of each layer, in order; each comes with what messages call it.
 
-        The caller closes their streams.  Raises InvalidImage for a layer whose bytes are not
-        those that it should have, OverlayError when the disk is full.
+        The caller closes their streams, and the generator if he stops before its end.  Raises
+        InvalidImage for a layer whose bytes are not those that it should have, OverlayError when
+        the disk is full.
         """
         workers = min(os.cpu_count() or 1, _MOST_WORKERS)
         waiting: deque[Future[Blob]] = deque()

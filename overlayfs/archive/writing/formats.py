@@ -13,10 +13,10 @@ from typing import Any
 from overlayfs.archive.location import Transport
 from overlayfs.archive.oci import blob_path
 from overlayfs.archive.writing.images import Options, Outgoing, Written, write_images
-from overlayfs.archive.writing.output import assembled, refused
+from overlayfs.archive.writing.output import assembled, is_free, refused
 from overlayfs.archive.writing.sinks import Sink
 from overlayfs.archive.writing.targets import FolderTarget, Target, TarTarget
-from overlayfs.errors import OverlayError
+from overlayfs.errors import InvalidImage, OverlayError
 from overlayfs.image.descriptor import CONTAINERD_NAME, REF_NAME, Descriptor
 from overlayfs.image.json import encode
 from overlayfs.image.manifest import Index
@@ -58,8 +58,8 @@ def write_layout(folder: Path, images: Sequence[Outgoing], options: Options) -> 
     when something fails.  Errors as ``write_images`` has, and OverlayError for a folder that
     is something else.
     """
-    if _is_empty(folder):
-        with assembled(folder) as draft:
+    if is_free(folder):
+        with assembled(folder, "index.json") as draft:
             target = FolderTarget(draft)
             written = write_images(images, target, blob_path, options)
             _put(target, "oci-layout", _LAYOUT)
@@ -72,6 +72,8 @@ def write_layout(folder: Path, images: Sequence[Outgoing], options: Options) -> 
         target = FolderTarget(folder)
         try:
             written = write_images(images, target, blob_path, options)
+            if not (folder / "oci-layout").exists():
+                _put(target, "oci-layout", _LAYOUT)
             _put(target, "index.json", _updated(folder, label, list(_entries(written))))
         except BaseException:
             target.undo()
@@ -91,9 +93,9 @@ def write_directory(folder: Path, images: Sequence[Outgoing], options: Options) 
             f"{label}: a dir: directory holds one image, not {len(images)}",
             hint="docker-archive, oci-archive and oci hold several",
         )
-    if not _is_empty(folder):
+    if not is_free(folder):
         raise OverlayError(f"{label}: not an empty directory", hint="name a new one")
-    with assembled(folder) as draft:
+    with assembled(folder, "manifest.json") as draft:
         target = FolderTarget(draft)
         exact = replace(options, exact=True)
         written = write_images(images, target, lambda digest: digest.hex, exact)
@@ -168,7 +170,10 @@ def _updated(folder: Path, label: str, entries: list[Descriptor]) -> bytes:
     except OSError as exc:
         raise refused(f"{label}/index.json", exc) from exc
     known = Index.parse(data, f"{label}/index.json").manifests
-    document = json.loads(data)
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidImage(f"{label}/index.json: {exc}") from exc
     names = {_meaning(name) for entry in entries if (name := entry.annotation(REF_NAME))}
     digests = {entry.digest for entry in entries}
     named = {entry.digest for entry in entries if entry.annotation(REF_NAME)}
@@ -194,16 +199,6 @@ def _meaning(name: str) -> str:
     """*name* in full: busybox:latest is docker.io/library/busybox:latest; a mere tag stays."""
     reference = None if is_tag(name) else _reference(name)
     return reference.canonical if reference else name
-
-
-def _is_empty(folder: Path) -> bool:
-    """Whether *folder* is an empty directory, or not there; OverlayError when it is a file."""
-    try:
-        return not any(folder.iterdir())
-    except FileNotFoundError:
-        return True
-    except OSError as exc:
-        raise refused(printable(str(folder)), exc) from exc
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Images written into one target: blobs first, then what names them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -104,16 +105,16 @@ def _write_layers(
             digest = layer.descriptor.digest if layer.descriptor else layer.diff_id
             wanted.setdefault(_key(layer), (layer, f"{image.label}: layer {digest}"))
     found: dict[_Key, Descriptor] = {}
-    blobs = Blobs(options.packing, options.scratch).of(wanted.values())
-    for key, blob in zip(wanted, blobs, strict=True):
-        descriptor = blob.descriptor
-        with blob.stream as stream:
-            if target.has(locate(descriptor.digest), descriptor.digest):
-                options.advance(descriptor.size)
-            else:
-                counted = _Counted(stream, options.advance)
-                target.put(locate(descriptor.digest), descriptor.size, counted)
-        found[key] = descriptor
+    # Closed when writing fails: then nobody goes on packing.
+    with closing(Blobs(options.packing, options.scratch).of(wanted.values())) as blobs:
+        for key, blob in zip(wanted, blobs, strict=True):
+            descriptor = found[key] = blob.descriptor
+            with blob.stream as stream:
+                if target.has(locate(descriptor.digest), descriptor.digest):
+                    options.advance(descriptor.size)
+                else:
+                    counted = _Counted(stream, options.advance)
+                    target.put(locate(descriptor.digest), descriptor.size, counted)
     return found
 
 

@@ -16,6 +16,8 @@ from overlayfs.printable import printable
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # open(2), "O_TMPFILE": how file systems and old kernels say that they do not know it.
 _NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+# What a directory is assembled in, within one that was there.
+_DRAFT = ".pyoverlay-draft."
 
 
 class FileSink:
@@ -48,7 +50,7 @@ def refused(label: str, exc: OSError) -> OverlayError:
 
 @contextmanager
 def published(target: Path) -> Iterator[FileSink]:
-    """A file that appears at *target* complete, in place of what was there before.
+    """A file that appears at *target* complete, in place and with the mode of what was there.
 
     Until then it has no name, so that nothing is left even when this process is killed; where
     a file system knows no such files it has a hidden one in the same directory.  What is no
@@ -78,6 +80,8 @@ def published(target: Path) -> Iterator[FileSink]:
     try:
         yield FileSink(fd, label)
         try:
+            if found is not None:
+                os.fchmod(fd, stat.S_IMODE(found.st_mode))
             os.fsync(fd)
             if nameless is not None:
                 # open(2) gives this as the way to name such a file.
@@ -92,15 +96,18 @@ def published(target: Path) -> Iterator[FileSink]:
 
 
 @contextmanager
-def assembled(target: Path) -> Iterator[Path]:
+def assembled(target: Path, last: str) -> Iterator[Path]:
     """A directory that appears at *target* with all that was put into it.
 
-    At *target* may be nothing or an empty directory.  Until the end it lies beside, hidden,
-    and goes when something fails.  Raises OverlayError.
+    At *target* may be nothing, or a directory that ``is_free``: that stays, and what it gets
+    appears in it at the end, the file *last* after all else.  Until then everything lies in a
+    hidden directory, which goes when something fails.  Raises OverlayError.
     """
     label = printable(str(target))
     final = Path(os.path.realpath(target))
-    draft = final.with_name(_hidden(final))
+    is_there = final.is_dir()
+    name = f"{_DRAFT}{secrets.token_hex(6)}"
+    draft = final / name if is_there else final.with_name(_hidden(final))
     try:
         draft.mkdir()
     except OSError as exc:
@@ -108,14 +115,32 @@ def assembled(target: Path) -> Iterator[Path]:
     try:
         yield draft
         try:
-            sync_dir(draft)
-            draft.rename(final)
-            sync_dir(final.parent)
+            if is_there:
+                for path in sorted(draft.iterdir(), key=lambda path: path.name == last):
+                    path.rename(final / path.name)
+                sync_dir(final)
+            else:
+                sync_dir(draft)
+                draft.rename(final)
+                sync_dir(final.parent)
         except OSError as exc:
             raise refused(label, exc) from exc
     finally:
         if draft.exists():
             shutil.rmtree(draft)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether *folder* is not there, or empty, but for what a killed process left of this.
+
+    Raises OverlayError when it is no directory.
+    """
+    try:
+        return all(path.name.startswith(_DRAFT) for path in folder.iterdir())
+    except FileNotFoundError:
+        return True
+    except OSError as exc:
+        raise refused(printable(str(folder)), exc) from exc
 
 
 def _hidden(final: Path) -> str:
