@@ -142,8 +142,10 @@ def _place(entry: Entry, archive: Any, pax: bytes) -> None:
         has_data = entry.isreg() or entry.type not in tarfile.SUPPORTED_TYPES
         archive.offset = start + (_padded(size) if has_data else 0)
     pieces: Sequence[tuple[int, int]] = entry.sparse or ()  # type: ignore[assignment]  # not bytes
-    if entry.size < 0 or any(number < 0 for piece in pieces for number in piece):
-        raise tarfile.ReadError("a sparse file of negative size")
+    if entry.size < 0:
+        raise tarfile.ReadError(f"a size of {entry.size}")
+    if any(number < 0 for piece in pieces for number in piece):
+        raise tarfile.ReadError("a map of a sparse file with negative numbers")
     if len(pieces) > _MOST_PIECES:
         raise tarfile.ReadError(f"a sparse file in more than {_MOST_PIECES} pieces")
 

@@ -103,7 +103,7 @@ class Inodes(ABC):
                 if name in _HOST_LABELS and exc.errno != errno.ENOSPC:
                     log.debug("attribute %r left out: %s", name, exc)
                     continue
-                raise _refused(name, value, exc) from exc
+                raise _refused(place, name, value, exc) from exc
 
     @staticmethod
     def _put(place: xattrs.Place, name: bytes, value: bytes) -> None:
@@ -186,7 +186,7 @@ class UserInodes(Inodes):
         try:
             self._put(fd, OVERRIDE_STAT, override)
         except OSError as exc:
-            raise _refused(OVERRIDE_STAT, override, exc) from exc
+            raise _refused(fd, OVERRIDE_STAT, override, exc) from exc
         if inode.xattrs:
             self._attributes(fd, inode)
         os.utime(fd, ns=(inode.atime_ns, inode.mtime_ns))
@@ -220,8 +220,16 @@ class UserInodes(Inodes):
             os.close(fd)
 
 
-def _refused(name: bytes, value: bytes, exc: OSError) -> OverlayError | OSError:
+def _refused(
+    place: xattrs.Place, name: bytes, value: bytes, exc: OSError
+) -> OverlayError | OSError:
     what = f"extended attribute {printable(name)} of {len(value)} bytes"
+    if exc.errno == errno.ENOSPC and os.statvfs(place).f_bavail:
+        # ext4 has a block for all attributes of a file, and says so in this way.
+        return OverlayError(
+            f"{what}: more than the store's file system keeps for one file",
+            hint="choose a store on xfs or btrfs with --root",
+        )
     if exc.errno in (errno.EINVAL, errno.ERANGE, errno.E2BIG):
         return InvalidImage(f"{what}: {exc.strerror}")
     if exc.errno == errno.ENOTSUP:
@@ -229,6 +237,6 @@ def _refused(name: bytes, value: bytes, exc: OSError) -> OverlayError | OSError:
             f"{what}: the store's file system does not keep it",
             hint="choose a store on ext4, xfs or btrfs with --root",
         )
-    if exc.errno == errno.EPERM:
+    if exc.errno in (errno.EPERM, errno.EACCES):
         return OverlayError(f"{what}: not permitted")
     return exc

@@ -46,9 +46,13 @@ class Links:
         """Whether *target* is *place* already, as tar(1) writes for a file given twice."""
         folder, _, name = target.rpartition(b"/")
         try:
-            return (self._directories.find(folder), name) == place
-        except NotADirectoryError:
+            found = self._directories.find(folder)
+            if found is None or (found, name) != place:
+                return False
+            self._directories.target(found, name)
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        return True
 
     def awaits(self, place: Place) -> bool:
         """Whether *place* is to be a name of a file of a lower layer."""

@@ -162,7 +162,10 @@ class _Writer:
         kind = tar.KINDS.get(entry.type)
         if kind is None:
             raise ValueError(f"an entry of the unknown type {entry.type!r}")
-        if kind is Kind.CHAR and (entry.devmajor, entry.devminor) == (0, 0):
+        is_device = kind in (Kind.CHAR, Kind.BLOCK)
+        if is_device and not (0 <= entry.devmajor <= 0xFFF and 0 <= entry.devminor <= 0xFFFFF):
+            raise ValueError(f"device {entry.devmajor}:{entry.devminor}")  # kdev_t.h
+        if kind is Kind.CHAR and path and (entry.devmajor, entry.devminor) == (0, 0):
             log.warning("%s: a device 0:0, taken for a whiteout", self._where(entry))
             self._markers.hide(path)
             return
@@ -173,7 +176,7 @@ class _Writer:
             *tar.owner_of(entry),
             *tar.times_of(entry),
             tar.xattrs_of(fields) if fields else {},
-            (entry.devmajor, entry.devminor) if kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
+            (entry.devmajor, entry.devminor) if is_device else (0, 0),
         )
         if kind is Kind.DIRECTORY:
             self._directory(parent, name, inode)

@@ -140,7 +140,10 @@ def decode_override(value: bytes) -> tuple[Kind | None, int, int, int, tuple[int
     kind = Kind(what.decode()) if what else None
     if kind is None and mode > 0o7777:
         kind = Kind.of(mode)  # fuse-overlayfs 1 writes all of st_mode
-    return kind, mode & 0o7777, int(uid), int(gid), (int(major or 0), int(minor or 0))
+    device = int(major or 0), int(minor or 0)
+    if max(int(uid), int(gid)) >= 1 << 32 or device[0] > 0xFFF or device[1] > 0xFFFFF:
+        raise ValueError(f"not an override: {value!r}")
+    return kind, mode & 0o7777, int(uid), int(gid), device
 
 
 _OVERRIDE = re.compile(rb"(\d+):(\d+):([0-7]+)(?::([a-z]+)(?:-?(\d+)[-:](\d+))?)?")
