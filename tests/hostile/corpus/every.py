@@ -1,0 +1,20 @@
+"""The whole corpus, by family."""
+
+from tests.hostile.case import Case
+from tests.hostile.corpus import (
+    attributes,
+    headers,
+    kinds,
+    links,
+    names,
+    numbers,
+    paths,
+    sparse,
+    whiteouts,
+)
+
+FAMILIES: dict[str, list[Case]] = {
+    module.__name__.rpartition(".")[2]: module.CASES
+    for module in (paths, links, whiteouts, kinds, numbers, headers, sparse, names, attributes)
+}
+CASES = [case for family in FAMILIES.values() for case in family]

@@ -1,0 +1,43 @@
+"""Every hostile image, given to a store in this process: the right tree, or one clear line."""
+
+from pathlib import Path
+
+import pytest
+
+from overlayfs.union.names import Format
+from tests.hostile.case import Case, Ground
+from tests.hostile.corpus.every import CASES
+from tests.hostile.doors import MEMORY, in_store
+from tests.support.tree import snapshot
+
+
+def inodes(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Which files are there, and when each was changed in any way."""
+    return {
+        str(path): (path.lstat().st_ino, path.lstat().st_nlink, path.lstat().st_ctime_ns)
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@pytest.mark.parametrize("fmt", [Format.KERNEL, Format.USER], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case: Case, fmt: Format, tmp_path: Path, needs_root: None) -> None:
+    ground = Ground.make(tmp_path / "ground")
+    spec = case.build(ground)
+    expected = case.expected(ground, fmt)
+    before = snapshot(ground.outside), inodes(ground.outside)
+    outcome = in_store(ground, spec, fmt)
+    assert (snapshot(ground.outside), inodes(ground.outside)) == before
+    if isinstance(expected, str):
+        assert outcome.tree is None, "it was taken"
+        assert expected in outcome.message
+    else:
+        assert outcome.message == ""
+        assert outcome.tree == expected
+    assert outcome.memory < MEMORY
+
+
+def test_names_are_used_once() -> None:
+    names = [case.name for case in CASES]
+    assert sorted(set(names)) == sorted(names)
+    assert len(names) >= 150
