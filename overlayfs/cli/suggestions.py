@@ -35,6 +35,13 @@ def stored_images(
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
+def images_and_mountpoints(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    """What ``images`` offers, and where something of pyoverlay is mounted."""
+    return [*images(ctx, param, incomplete), *mountpoints(ctx, param, incomplete)]
+
+
 def mountpoints(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> "list[CompletionItem]":
