@@ -42,12 +42,14 @@ log = logging.getLogger(__name__)
 class MountOptions:
     """How to mount; *upper* None means a fresh one in the store, unless *read_only*.
 
+    *layer* is the number of the last layer to be shown, None for all; the base is 1.
     *allow_other* None lets other users in when root mounts.  *extra* are options of fuse(8).
     """
 
     read_only: bool = False
     upper: Path | None = None
     work: Path | None = None
+    layer: int | None = None
     allow_other: bool | None = None
     policy: Policy = PLAIN
     presentation: Presentation = AS_IT_IS
@@ -60,7 +62,7 @@ class MountRecord:
     """One mount.
 
     *state* is ``live``, ``dead`` (mounted, but the daemon died) or ``kept`` (unmounted,
-    with changes in *upper*).
+    with changes in *upper*).  *layer* is the last one that is shown, where one was asked for.
     """
 
     id: str
@@ -73,6 +75,7 @@ class MountRecord:
     read_only: bool
     log: Path
     state: str
+    layer: int | None = None
 
     @classmethod
     def of(cls, directory: MountDirectory, record: Record) -> "MountRecord":
@@ -94,6 +97,7 @@ class MountRecord:
             read_only=record.upper is None,
             log=directory.log,
             state=state,
+            layer=record.layer,
         )
 
 
@@ -148,7 +152,23 @@ def mount(
     _finish_dead(store)
     # From here to where the record says so nobody takes the layers away.
     with store.mounting(image) as (whole, held):
-        return _mount(store, whole, path, options, held, ready, foreground=foreground)
+        shown = as_after(whole, options.layer)
+        return _mount(store, shown, path, options, held, ready, foreground=foreground)
+
+
+def as_after(image: StoredImage, layer: int | None) -> StoredImage:
+    """*image* as it was after its layer number *layer*, the base being 1; None for all of it.
+
+    Raises OverlayError when it has no such layer.
+    """
+    if layer is None:
+        return image
+    count = len(image.layers)
+    if not 1 <= layer <= count:
+        name = image.names[0] if image.names else image.id.short
+        has = "only layer 1" if count == 1 else f"the layers 1 to {count}" if count else "no layers"
+        raise OverlayError(f"{name}: no layer {layer}, the image has {has}")
+    return replace(image, layers=image.layers[:layer])
 
 
 def _mount(
@@ -278,6 +298,7 @@ def _record(
         since=datetime.now(UTC),
         layers=[str(layer.path) for layer in image.layers] or [str(directory.empty)],
         format=str(store.format),
+        layer=options.layer,
     )
 
 

@@ -26,6 +26,7 @@ from overlayfs.store.store import Store, StoredImage
     "Examples:\n\n\b\n"
     "  pyoverlay mount image.tar /mnt/root\n"
     "  pyoverlay mount --read-only images.tar:busybox:latest /mnt/root\n"
+    "  pyoverlay mount --layer 2 --read-only busybox /mnt/root\n"
     "  pyoverlay mount --upper changes image.tar@1 /mnt/root\n"
     "  pyoverlay mount --platform linux/arm64 oci-layout /mnt/root\n"
     "  pyoverlay mount busybox /mnt/root\n",
@@ -33,6 +34,12 @@ from overlayfs.store.store import Store, StoredImage
 @click.argument("source", shell_complete=suggestions.images)
 @click.argument("mountpoint", type=DIRECTORY)
 @click.option("-r", "--read-only", is_flag=True, help="Allow no changes.")
+@click.option(
+    "--layer",
+    type=int,
+    metavar="N",
+    help="Mount the image as it was after its layer N; the base is 1.",
+)
 @click.option("--upper", type=DIRECTORY, metavar="DIR", help="Keep changes in DIR.")
 @click.option(
     "--work",
@@ -75,6 +82,7 @@ def command(
     source: str,
     mountpoint: Path,
     read_only: bool,
+    layer: int | None,
     upper: Path | None,
     work: Path | None,
     platform: str | None,
@@ -105,6 +113,7 @@ def command(
         read_only=read_only,
         upper=upper,
         work=work,
+        layer=layer,
         allow_other=more.allow_other if allow_other is None else allow_other,
         policy=more.policy,
         presentation=more.presentation,
@@ -125,8 +134,8 @@ def command(
 
 def _line(image: StoredImage, record: MountRecord) -> str:
     count = len(image.layers)
+    shown = f"{count} layer{'' if count == 1 else 's'}"
+    if record.layer is not None:
+        shown = f"layer {record.layer} of {count}"
     changes = f"changes go to {record.upper}" if record.upper else "read-only"
-    return (
-        f"{record.mountpoint}: {record.image} ({image.id.hex[:12]}, "
-        f"{count} layer{'' if count == 1 else 's'}), {changes}"
-    )
+    return f"{record.mountpoint}: {record.image} ({image.id.hex[:12]}, {shown}), {changes}"

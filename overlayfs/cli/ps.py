@@ -30,7 +30,7 @@ def command(kept: bool, as_json: bool, root: Path | None) -> None:
         ("IMAGE", "MOUNT POINT", "PID", "STATE", "SINCE", "UPPER", "LOG"),
         (
             (
-                record.image,
+                record.image if record.layer is None else f"{record.image}, layer {record.layer}",
                 str(record.mountpoint),
                 str(record.pid),
                 record.state,
@@ -49,6 +49,7 @@ def as_dict(record: MountRecord) -> dict[str, Any]:
         "id": record.id,
         "image": record.image,
         "image_id": str(record.image_id),
+        "layer": record.layer,
         "mountpoint": str(record.mountpoint),
         "pid": record.pid,
         "state": record.state,

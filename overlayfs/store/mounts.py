@@ -22,7 +22,10 @@ SUBTYPE = "fuse.pyoverlay"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What is written down of a mount; *layers* base first, *format* as union.names has it."""
+    """What is written down of a mount; *layers* base first, *format* as union.names has it.
+
+    *layer* is the number of the last of them where it was asked for.
+    """
 
     id: str
     image: str
@@ -35,6 +38,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     layers: list[str]
     format: str
+    layer: int | None = None
     ended: bool = False
 
 
