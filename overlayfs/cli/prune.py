@@ -123,7 +123,7 @@ def _rule(text: str, now: datetime) -> Callable[[ImageConfig], bool]:
         label, has_value, wanted = value.partition("=")
 
         def labelled(config: ImageConfig) -> bool:
-            found = config.labels.get(label)
+            found = config.config.labels.get(label)
             return found is not None and (not has_value or found == wanted)
 
         return labelled if key == "label" else lambda config: not labelled(config)

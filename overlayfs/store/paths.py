@@ -68,6 +68,11 @@ class Paths:
         return self.root / "locks"
 
     @property
+    def reserve(self) -> Path:
+        """Room on the disk that is kept back."""
+        return self.root / "reserve"
+
+    @property
     def mounts(self) -> Path:
         """The mounts, by their ids."""
         return self.root / "mounts"

@@ -134,7 +134,8 @@ class Remover:
 
     def _unneeded(self, pruning: Pruning) -> list[Unneeded]:
         known = self._names.images()
-        used = {one.record.image_id for one in mounts_of(self._paths)}
+        mounts = [one for one in mounts_of(self._paths) if one.live or not pruning.kept]
+        used = {one.record.image_id for one in mounts}
         found = []
         for descriptor in {one.digest: one for one in known}.values():
             names = _names(one for one in known if one.digest == descriptor.digest)

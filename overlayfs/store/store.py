@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -30,6 +30,7 @@ from overlayfs.store.layers import Layers
 from overlayfs.store.lookup import find
 from overlayfs.store.names import Names, called, legal_name, name_of
 from overlayfs.store.paths import Paths, default_root, tree
+from overlayfs.store.reserve import Reserve, is_full
 from overlayfs.union.names import Format
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Store:
         self._layers = Layers(paths)
         self._names = Names(paths)
         self._drafts = Drafts(paths.drafts, paths.lock("drafts"))
+        self._reserve = Reserve(paths.reserve)
 
     @classmethod
     def open(cls, root: Path | None = None) -> Self:
@@ -84,6 +86,13 @@ class Store:
                 f"store {paths.root}: {os.fsdecode(where)}: {exc.strerror}",
                 hint="choose another place with --root or PYOVERLAY_ROOT",
             ) from exc
+        owner = paths.root.stat().st_uid
+        if owner != os.geteuid() and owner != 0:
+            # Who may write there could lead us anywhere.
+            raise OverlayError(
+                f"store {paths.root}: belongs to user {owner}",
+                hint="choose your own with --root or PYOVERLAY_ROOT",
+            )
         if found.version != _VERSION:
             raise OverlayError(f"store {paths.root}: made by another version of pyoverlay")
         if found.format is Format.KERNEL and os.geteuid() != 0:
@@ -104,6 +113,7 @@ class Store:
         """
         try:
             self._drafts.sweep()
+            self._reserve.fill()
             return self._existing(source) or self._take(source, progress)
         except OSError as exc:
             raise explain(exc, f"store {self.root}") from exc
@@ -239,33 +249,39 @@ class Store:
         ImageNotFound, AmbiguousImage, and OverlayError for a name that is not legal.
         """
         wanted = [legal_name(name) for name in names]
-        with self._drafts.fresh() as drafts, self._in_use():
-            descriptor = find(self._paths, self._names.images(), reference).descriptor
-            self._names.record(wanted, descriptor, drafts)
-            return self._load(descriptor)
+        try:
+            with self._drafts.fresh() as drafts, self._in_use():
+                descriptor = find(self._paths, self._names.images(), reference).descriptor
+                self._names.record(wanted, descriptor, drafts)
+                return self._load(descriptor)
+        except OSError as exc:
+            raise explain(exc, f"store {self.root}") from exc
 
     def untag(self, names: Iterable[str]) -> list[str]:
         """Take *names* from their images, which stay; the names as they were written down.
 
         Raises ImageNotFound when one of them is none, and then takes none.
         """
-        names = tuple(names)
-        with self._drafts.fresh() as drafts, self._in_use():
-            known = self._names.images()
-            found = [find(self._paths, known, name).name for name in names]
-            for name, written in zip(names, found, strict=True):
-                if written is None:
-                    raise ImageNotFound(
-                        f"{printable(name)}: not a name",
-                        hint="`pyoverlay rmi` removes an image by its id",
-                    )
-            taken = [name for name in dict.fromkeys(found) if name is not None]
-            self._names.untag(taken, drafts)
-        return taken
+        taken = []
+        try:
+            with self._drafts.fresh() as drafts, self._in_use():
+                known = self._names.images()
+                for name in names:
+                    written = find(self._paths, known, name).name
+                    if written is None:
+                        raise ImageNotFound(
+                            f"{printable(name)}: not a name",
+                            hint="`pyoverlay rmi` removes an image by its id",
+                        )
+                    taken.append(written)
+                self._names.untag(taken, drafts)
+        except OSError as exc:
+            raise explain(exc, f"store {self.root}") from exc
+        return list(dict.fromkeys(taken))
 
     def remove(self, reference: str, *, force: bool = False) -> "Removed":
         """Remove the image *reference*, see ``Remover.remove``; ImageNotFound, ImageInUse."""
-        return self._remover().remove(reference, force=force)
+        return self._freeing(lambda: self._remover().remove(reference, force=force))
 
     def planned(self, pruning: "Pruning") -> "Planned":
         """What ``prune`` would take away now."""
@@ -282,7 +298,21 @@ class Store:
 
     def prune(self, pruning: "Pruning") -> "Removed":
         """Take away what nothing uses, and of images what *pruning* says."""
-        return self._remover().prune(pruning)
+        return self._freeing(lambda: self._remover().prune(pruning))
+
+    def _freeing(self, free: "Callable[[], Removed]") -> "Removed":
+        """Do *free*, also where the disk is full."""
+        try:
+            try:
+                return free()
+            except OSError as exc:
+                if not (is_full(exc) and self._reserve.give_up()):
+                    raise
+                return free()
+            finally:
+                self._reserve.fill()
+        except OSError as exc:
+            raise explain(exc, f"store {self.root}") from exc
 
     def figures(self) -> "Figures":
         """How much of the disk everything takes; every file is looked at."""
@@ -376,6 +406,7 @@ def _create(paths: Paths) -> None:
         Names(paths).create(drafts)
         settings = _Settings(_VERSION, _probe(drafts))
         records.publish(paths.settings, encode(settings), through=drafts)
+    Reserve(paths.reserve).fill()
 
 
 def _drop_default_acl(folder: Path) -> None:

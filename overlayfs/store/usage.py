@@ -108,9 +108,11 @@ class Mounted:
 
 
 def mounts_of(paths: Paths) -> Iterator[Mounted]:
-    """The mounts of the store, the oldest first."""
+    """The mounts that live and those that have left changes, the oldest first."""
     for directory, record in directories(paths.root):
-        yield Mounted(directory, record, is_live(directory, record))
+        live = is_live(directory, record)
+        if live or directory.has_changes:
+            yield Mounted(directory, record, live)
 
 
 def is_live(directory: MountDirectory, record: Record) -> bool:

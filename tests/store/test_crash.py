@@ -161,7 +161,7 @@ def small_disk(tmp_path: Path, needs_root: None) -> Iterator[Callable[[int, int]
 
 
 @pytest.mark.parametrize("form", [oci, docker])
-@pytest.mark.parametrize("kib", [72, 96, 128, 200, 300, 364, 396, 420, 440, 460, 480])
+@pytest.mark.parametrize("kib", [80, 136, 160, 192, 264, 364, 428, 460, 484, 504, 524, 544])
 def test_a_full_disk(
     kib: int,
     form: Callable[..., Path],
