@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -35,6 +35,7 @@ from overlayfs.union.names import Format
 
 if TYPE_CHECKING:
     from overlayfs.store.adding import Progress
+    from overlayfs.store.checking import Damage
     from overlayfs.store.figures import Figures
     from overlayfs.store.removing import Planned, Pruning, Removed, Remover
     from overlayfs.store.sweep import Garbage
@@ -320,6 +321,35 @@ class Store:
 
         with self._in_use():
             return figures(self._paths, self._names.entries(), self._drafts)
+
+    def verify(self, images: Iterable[str] = (), *, deep: bool = False) -> "list[Damage]":
+        """What is damaged of *images*, or of all: blobs are hashed, unpacked layers looked at.
+
+        *deep*: everything is unpacked once more and compared.  Raises ImageNotFound.
+        """
+        from overlayfs.store.checking import Check
+
+        known = self._names.images()
+        wanted = {find(self._paths, known, image).descriptor.digest for image in images}
+        entries = [one for one in known if not wanted or one.digest in wanted]
+        with ExitStack() as stack:
+            again = None
+            if deep:
+                draft = stack.enter_context(self._drafts.fresh())
+                inner = Paths(draft / "store")
+                _create(inner)
+                again = type(self)(inner, self.format)
+            found = list(Check(self._paths, deep=again).run(entries))
+        # What was removed meanwhile is not damaged.
+        still = {one.digest for one in self._names.images()}
+        return [one for one in found if one.entry in still]
+
+    def repair(self, damage: "Sequence[Damage]", source: ImageSource | None = None) -> list[str]:
+        """Put blobs right from *source*, or without it unpacked layers; a line about each."""
+        from overlayfs.store.repairing import Repair
+
+        repair = Repair(self, self._paths, self._names, self._drafts)
+        return repair.blobs(damage, source) if source else repair.trees(damage)
 
     def _remover(self) -> "Remover":
         from overlayfs.store.removing import Remover
