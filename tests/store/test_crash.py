@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from overlayfs.errors import OverlayError
 from overlayfs.linux.boot import this_boot
+from overlayfs.store.removing import Pruning
 from overlayfs.store.store import Store, StoredImage
 from overlayfs.union.names import Format
 from tests.store.conftest import BASE, UPPER, Counter, add, contents, docker, oci, opened
@@ -62,7 +64,7 @@ _STEPS = {"open", "os.rename", "os.mkdir", "os.symlink", "os.link", "os.remove",
 def check_after_accident(store: Store, path: Path, expected: list[dict[bytes, Shown]]) -> None:
     """The image is there whole or not at all, and adding it gives it whole."""
     for image in store.images():
-        assert trees(store.image(image.names[0])) == expected
+        assert trees(store.image(image.id.hex)) == expected
     again = add(Store.open(store.root), path)
     assert trees(again) == expected
     assert list((store.root / "tmp").iterdir()) == []
@@ -200,6 +202,60 @@ def test_no_inodes_left(
     assert list((store.root / "tmp").iterdir()) == []
     small_disk(1 << 14)
     check_after_accident(store, path, expected)
+
+
+def fill(folder: Path) -> Path:
+    """A file that takes all that is left of the disk."""
+    path = folder / "fill"
+    with path.open("wb", buffering=0) as file_, suppress(OSError):
+        while True:
+            file_.write(b"x" * 4096)
+    return path
+
+
+def test_a_full_disk_can_be_made_room_on(
+    tmp_path: Path, small_disk: Callable[..., Path], expected: list[dict[bytes, Shown]]
+) -> None:
+    path = oci(tmp_path / "image", *LAYERS)
+    disk = small_disk(1 << 12)
+    store = Store.open(disk / "store")
+    add(store, path)
+    other = oci(tmp_path / "other", tar(file("big", os.urandom(500_000))), name="big:1")
+    add(store, other)
+    add(store, oci(tmp_path / "next", tar(file("next")), name="next:1"))
+    store.untag(["next:1"])
+    left = fill(disk)
+    with pytest.raises(OverlayError, match="No space left"):
+        store.tag("app:1", ["app:2"])
+    with pytest.raises(OverlayError, match="No space left"):
+        add(store, oci(tmp_path / "more", tar(file("more")), name="more:1"))
+    assert [image.names for image in store.images()] == [("app:1",), ("big:1",), ()]
+    assert store.verify() == []
+    # There is some room kept back, for once.
+    assert store.remove("big:1").swept.freed > 500_000
+    assert store.tag("app:1", ["app:2"]).names == ("app:1", "app:2")
+    left.unlink()
+    left = fill(disk)
+    assert len(store.prune(Pruning()).images) == 1
+    left.unlink()
+    check_after_accident(store, path, expected)
+    assert store.verify(deep=True) == []
+    assert (store.root / "reserve").stat().st_size > 0
+
+
+def test_pruning_where_nothing_at_all_is_left(
+    tmp_path: Path, small_disk: Callable[..., Path]
+) -> None:
+    disk = small_disk(1 << 12)
+    store = Store.open(disk / "store")
+    add(store, oci(tmp_path / "image", *LAYERS))
+    draft = store.root / "tmp/abandoned"
+    draft.write_bytes(b"x" * 100_000)
+    (store.root / "reserve").unlink()
+    fill(disk)
+    assert store.prune(Pruning()).swept.freed >= 100_000
+    store.remove("app:1")
+    assert store.images() == []
 
 
 def test_no_room_for_a_store(small_disk: Callable[..., Path], tmp_path: Path) -> None:
