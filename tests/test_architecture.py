@@ -44,6 +44,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "tree": ({"union", "linux", "layers", "errors"}, {"trio"}),
     "fuse": ({"tree", "union", "linux", "errors", "printable"}, {"trio", "pyfuse3"}),
+    "doctor": ({"store", "union", "linux", "errors"}, set()),
     "daemon": ({"errors"}, set()),
     "serving": ({"layers", "tree", "fuse", "union", "linux", "errors", "waiting"}, set()),
     "mounting": (
@@ -66,6 +67,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             "mounting",
             "serving",
             "daemon",
+            "doctor",
             "view",
             "store",
             "layers",
