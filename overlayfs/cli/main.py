@@ -48,7 +48,7 @@ COMMANDS = {
 }
 
 # Commands that are called like no module can be.
-_MODULES = {"import": "import_"}
+_MODULES = {"import": "import_", "which-layer": "whichlayer"}
 
 
 class Commands(click.Group):
@@ -62,7 +62,6 @@ class Commands(click.Group):
             return None
         name = _MODULES.get(cmd_name, cmd_name)
         module = importlib.import_module(f"overlayfs.cli.{name}")
-        module = importlib.import_module(f"overlayfs.cli.{cmd_name.replace('-', '')}")
         command = module.command
         assert isinstance(command, click.Command)
         return command
