@@ -4,7 +4,8 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -24,6 +25,7 @@ COMMANDS = {
     "extract": "Unpack an image, or a directory of it.",
     "find": "Find files in an image.",
     "history": "Show how an image came to be.",
+    "image": "Commands for images, as docker spells them.",
     "images": "List the images in the store.",
     "import": "Make an image of a root file system in a tar or a directory.",
     "info": "Show what the store and this machine have.",
@@ -47,39 +49,59 @@ COMMANDS = {
     "which-layer": "Tell which layers of an image have a file.",
 }
 
-# Commands that are called like no module can be.
+# Commands that are called like no module can be, or otherwise than it.
 _MODULES = {"import": "import_", "which-layer": "whichlayer"}
+_SPELLINGS = {"unmount": "umount"}
 
 
 class Commands(click.Group):
-    """The subcommands by name; one module each, imported when its command is called."""
+    """Subcommands by name, *lines* of help for each; imported when they are called.
+
+    *modules* has those that are not called like their module, *spellings* what people type
+    for a name as well.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        lines: Mapping[str, str],
+        modules: Mapping[str, str],
+        spellings: Mapping[str, str],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._lines = lines
+        self._modules = modules
+        self._spellings = spellings
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self._lines)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._lines:
             return None
-        name = _MODULES.get(cmd_name, cmd_name)
-        module = importlib.import_module(f"overlayfs.cli.{name}")
-        command = module.command
+        name = self._modules.get(cmd_name, cmd_name)
+        command = importlib.import_module(f"overlayfs.cli.{name}").command
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self._lines.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] == "unmount":
-            args = ["umount", *args[1:]]
+        if args:
+            args = [self._spellings.get(args[0], args[0]), *args[1:]]
         return super().resolve_command(ctx, args)
 
 
 @click.group(
     cls=Commands,
+    lines=COMMANDS,
+    modules=_MODULES,
+    spellings=_SPELLINGS,
     epilog="Examples:\n\n\b\n"
     "  pyoverlay mount image.tar /mnt/root\n"
     "  pyoverlay ps\n"

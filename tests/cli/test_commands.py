@@ -15,7 +15,7 @@ import pytest
 
 from overlayfs.cli.main import COMMANDS
 from overlayfs.version import VERSION
-from tests.support.command import PyOverlay
+from tests.support.command import PyOverlay, completed
 from tests.support.images import run
 from tests.support.tree import names
 
@@ -232,25 +232,6 @@ def test_version(pyoverlay: PyOverlay) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_code_calls_us_back(shell: str, pyoverlay: PyOverlay) -> None:
     assert f"_PYOVERLAY_COMPLETE={shell}_complete" in pyoverlay.ok("completion", shell)
-
-
-def completed(store: Path, words: str) -> list[str]:
-    """What bash is offered for the last of *words*."""
-    done = subprocess.run(
-        [sys.executable, "-m", "overlayfs"],
-        env=os.environ
-        | {
-            "PYOVERLAY_ROOT": str(store),
-            "_PYOVERLAY_COMPLETE": "bash_complete",
-            "COMP_WORDS": words,
-            "COMP_CWORD": str(len(words.split(" ")) - 1),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
 
 
 def test_bash_completes_commands_images_and_mount_points(

@@ -61,6 +61,25 @@ class PyOverlay:
         return [Path(layer["path"]) for layer in images[0]["layers"]]
 
 
+def completed(store: Path, words: str) -> list[str]:
+    """What bash is offered for the last of *words*."""
+    done = subprocess.run(
+        [sys.executable, "-m", "overlayfs"],
+        env=os.environ
+        | {
+            "PYOVERLAY_ROOT": str(store),
+            "_PYOVERLAY_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
 @contextmanager
 def kernel_mounted(layers: list[Path], folder: Path) -> Iterator[Path]:
     """The kernel's overlayfs on *layers* (base first), read-only."""
