@@ -83,7 +83,7 @@ class Stack:
             layers = [
                 self._open_lower(path, count - above) for above, path in enumerate(self.lowers)
             ]
-            upper = self._open_upper(layers[0]) if self.upper else None
+            upper = self._open_upper(layers) if self.upper else None
         except OSError as exc:
             raise MountFailed(f"{exc.filename}: {exc.strerror}") from exc
         narrow = self.presentation.narrow
@@ -104,7 +104,7 @@ class Stack:
             return recognise(path, self.format)
         return Writing(self.format, has_markers(path))
 
-    def _open_upper(self, top: Layer) -> Upper:
+    def _open_upper(self, layers: list[Layer]) -> Upper:
         assert self.upper is not None
         assert self.work is not None
         fresh = not self.upper.exists()
@@ -122,12 +122,18 @@ class Stack:
         if fresh:
             bare(upper.root)
             # The root that is seen has the attributes of the topmost directory.
+            top = layers[0]
             seen = top.attrs_of(top.root)
             known = top.xattrs(top.root)
             upper.dress(
                 upper.root, Birth(Kind.DIRECTORY, seen.mode, seen.uid, seen.gid, xattrs=known)
             )
             upper.utime(upper.root, seen.atime_ns, seen.mtime_ns)
+        try:
+            upper.keep_index(layers)
+        except BaseException:
+            upper.close()
+            raise
         return upper
 
 

@@ -7,7 +7,7 @@ the next character from being a comma or a colon, and goes.
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from overlayfs.errors import OverlayError
@@ -68,7 +68,6 @@ _NOTHING_VALUED = {
     "writeback": {"0", "1"},
     "fast_ino": {"0", "1"},  # numbers are always the right ones
     "xino": {"on", "off", "auto"},  # numbers of all layers differ anyway
-    "index": {"on", "off"},  # hard links always stay together
     "uuid": {"on", "off", "null", "auto"},  # a FUSE file system has none
     "nfs_export": {"off"},
     "verity": {"off"},
@@ -118,7 +117,10 @@ def parse_for_image(words: Iterable[str]) -> Wanted:
             name = option.partition("=")[0]
             if name in _OF_DIRECTORIES:
                 raise OverlayError(f"{option}: not for an image", hint=_OF_DIRECTORIES[name])
-    return parse([*words, "lowerdir=/"])
+    wanted = parse([*words, "lowerdir=/"])
+    # All names of its hard-linked files are known, and whoever makes a layer of the upper
+    # directory wants them there.
+    return replace(wanted, policy=replace(wanted.policy, index=False))
 
 
 _OF_DIRECTORIES = {
@@ -230,6 +232,7 @@ class _Options:
                 volatile=volatile,
                 force="force" in flags,
                 whiteouts=self._whiteouts(),
+                index=self._index(),
             ),
             remount="remount" in flags,
             asked_read_only="ro" in flags,
@@ -312,6 +315,12 @@ class _Options:
             )
         return redirects, metacopy
 
+    def _index(self) -> bool:
+        value = self._given.get("index", "off")
+        if value not in ("on", "off"):
+            raise _wrong(f"index={value}", {"on", "off"})
+        return value == "on"
+
     def _whiteouts(self) -> WhiteoutKind:
         value = self._given.get("whiteouts", "auto")
         try:
@@ -379,7 +388,8 @@ class _Options:
 
 _VALUED = {
     *("lowerdir", "upperdir", "workdir", "fsname", "subtype", "timeout", "sync"),
-    *("redirect_dir", "metacopy", "whiteouts", "xattr_permissions", "noxattrs", "fsync"),
+    *("redirect_dir", "metacopy", "index", "whiteouts", "xattr_permissions"),
+    *("noxattrs", "fsync"),
     *("uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid"),
     *("busy_poll", "event_loop"),
 }

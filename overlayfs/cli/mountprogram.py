@@ -31,6 +31,8 @@ usage: pyoverlayfs [-f] [-d] [-s] -o OPTIONS [SOURCE] MOUNTPOINT
   -o userxattr           user.overlay.* instead of trusted.overlay.*
   -o redirect_dir=on     directories with lower parts can be renamed (off, follow, nofollow)
   -o metacopy=on         chmod, chown and the like copy no data
+  -o index=on            untouched names of hard-linked files stay out of upperdir, kept
+                         together by an index in workdir as the kernel has it
   -o whiteouts=auto      what hides a name: device, xattr, oci (.wh.NAME)
   -o sync=strict         a copy is on the disk before it is seen
   -o volatile            never wait for the disk, and note that down in workdir

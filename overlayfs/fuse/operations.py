@@ -88,7 +88,11 @@ class Operations(pyfuse3.Operations):
         known: EntryAttributes | None = node.reply
         if known is not None:
             return known
-        return self._convert.entry(node, self._fs.tree.attrs(node))
+        tree = self._fs.tree
+        made = self._convert.entry(node, tree.attrs(node))
+        if tree.indexed.index is not None and tree.wants_name(node):
+            made.entry_timeout = 0  # it is looked up whenever a name of it is used
+        return made
 
     def _check_xattrs(self, name: bytes = b"") -> None:
         self._check(self._has_xattrs)
@@ -179,8 +183,10 @@ class Operations(pyfuse3.Operations):
         return self._entry(self._fs.make(parent_inode, name, mode, self._convert.caller(ctx)))
 
     @replies
-    def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        self._fs.unlink(parent_inode, name)
+    def unlink(
+        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
+    ) -> Coroutine[Any, Any, None] | None:
+        return self._fs.unlink(parent_inode, name)
 
     @replies
     def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:

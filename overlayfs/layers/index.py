@@ -3,26 +3,31 @@
 A file with several names may be copied up through one of them before the others were seen.
 Until all have been, the index has a name of its own for the copy, so that whoever comes to
 one of the others later, after a remount too, finds the copy and not what it was made of.
-The kernel's overlayfs keeps such an index as well (Documentation/filesystems/overlayfs.rst,
-"Inode properties", "index"), in a form that needs file handles.
+The kernel's overlayfs keeps such an index as well, in a form that needs file handles: see
+``layers.kernelindex``.
 """
 
 import os
+import re
 
 
 class Index:
     """The files of the directory *fd*: INO-PENDING, in hexadecimal.
 
     INO is the inode number of the lower file in the union, PENDING how many of its names
-    have not been met since.
+    have not been met since.  *foreign* says whether there are others, which are the kernel's.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._pending: dict[int, int] = {}
+        self.foreign = False
         for name in os.listdir(fd):
-            ino, _, pending = name.partition("-")
-            self._pending[int(ino, 16)] = int(pending, 16)
+            ours = _ENTRY.fullmatch(name)
+            if ours:
+                self._pending[int(ours[1], 16)] = int(ours[2], 16)
+            elif not name.startswith("#"):  # which are drafts of the kernel's
+                self.foreign = True
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -52,3 +57,6 @@ class Index:
         else:
             os.unlink(before, dir_fd=self.fd)
             del self._pending[ino]
+
+
+_ENTRY = re.compile("([0-9a-f]+)-([0-9a-f]+)")

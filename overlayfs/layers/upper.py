@@ -7,16 +7,18 @@ opened.  Both are in the layer format, which for root is the kernel's own
 """
 
 import errno
+import logging
 import os
 import shutil
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from overlayfs.errors import MountFailed
 from overlayfs.layers.index import Index
+from overlayfs.layers.kernelindex import KernelIndex
 from overlayfs.layers.lower import Layer
 from overlayfs.layers.whiteouts import Markers, Spot, Work, fitting
 from overlayfs.layers.workdir import WorkDirectory
@@ -31,8 +33,11 @@ from overlayfs.union.names import (
     encode_override,
     whiteout_target,
 )
+from overlayfs.union.origins import NUMBER
 from overlayfs.union.policy import PLAIN, Policy
 from overlayfs.union.redirects import Redirects
+
+log = logging.getLogger(__name__)
 
 _CAPABILITY = b"security.capability"
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -86,6 +91,7 @@ class Upper(Layer):
             raise MountFailed(f"{work}: not on the file system of the upper directory {path}")
         bare(self.work)
         self.index = Index(self._workdir.index)
+        self.kernel_index: KernelIndex | None = None
         self._drafts = Work(self.work)
         try:
             self.whiteouts = fitting(self._drafts, fmt, policy.whiteouts)
@@ -101,9 +107,27 @@ class Upper(Layer):
         self.leaves_data = policy.metacopy and attributes
         # Attributes of the file itself can say whose a symbolic link is.
         self._has_symlinks = fmt is not Format.USER
-        self._origin = fmt.prefix + b"pyoverlay.origin"
+        self._origin = fmt.prefix + NUMBER
         # Whether new files get extended attributes by themselves, as of SELinux.
         self.labels_files = any(name.startswith(b"security.") for name in xattrs.names(self.work))
+
+    def keep_index(self, layers: Sequence[Layer]) -> None:
+        """Leave names of copies to the *layers* beneath, if the policy or an index says so.
+
+        That takes the kernel's format, and no entries of an index of ours.  Raises MountFailed
+        when the policy wants an index and the one that is there does not fit.
+        """
+        wanted = self.policy.index
+        if not (wanted or self.index.foreign) or self.index:
+            return
+        if self.format is not Format.KERNEL or self.markers:
+            return
+        try:
+            self.kernel_index = KernelIndex.begin(self.index.fd, self, layers)
+        except MountFailed as exc:
+            if wanted:
+                raise
+            log.warning("%s; it goes on without", exc)
 
     def close(self) -> None:
         """Let the next mount begin, then bring everything to the disk, unless volatile."""

@@ -91,6 +91,8 @@ class CopyUp:
                 # What changes while the data comes would be taken back with what that does.
                 async with self._alone(node):
                     pass
+            if node.parent is not None and node.number in self._tree.indexed:
+                self._lift(node.names[0])
             return
         if node.kind is Kind.DIRECTORY:
             self.directory(node)
@@ -234,7 +236,7 @@ class CopyUp:
             stack.callback(os.close, source)
             present = upper.open_rw_at(self._tree.place(node))
             stack.callback(os.close, present)
-            if os.fstat(present).st_nlink == 1:
+            if os.fstat(present).st_nlink == 1 and node.number not in self._tree.indexed:
                 await self._complete_anew(node, source, size)
             else:
                 await self._complete_in_place(node, source, present, size)
@@ -320,7 +322,7 @@ class CopyUp:
 
     def _meet_aliases(self, node: Node, attrs: Attrs) -> None:
         """Let the tree know all names of a lower file, so that all will name the copy."""
-        if attrs.nlink <= 1 or not node.names:
+        if attrs.nlink <= 1 or not node.names or self._tree.indexed.index is not None:
             return
         for path in node.layer.aliases(file_path(node)):
             at = self._tree.root
@@ -360,19 +362,11 @@ class CopyUp:
             upper.set_origin(place, node.number)
         upper.utime(place, attrs.atime_ns, attrs.mtime_ns)
         names = list(node.names)
-        unmet = self._tree.attrs(node).nlink - len(names)  # some may be gone since
-        for parent, _ in names:
-            self.directory(parent)
-        if unmet > 0 and self._tree.numbers.is_lasting(node.number):
-            # Before the copy is seen: a crash in between leaves an index entry too many,
-            # for a copy that no lower name leads to yet, and the next mount takes that.
-            upper.index.add(node.number, unmet, upper.work, draft)
-        if names:
-            first, *others = names
-            upper.publish(draft, self._tree.fd(first.parent, upper), first.name)
-        else:
-            others = []
-            os.unlink(draft, dir_fd=upper.work)
+        indexed = self.is_counted(node) and self._tree.indexed.put(
+            node, self._tree.place(node), upper.work, draft, self._tree.attrs(node).nlink
+        )
+        if not indexed:
+            self._put_in_directory(node, draft)
         if body >= 0 and node.fd >= 0 and not apart:
             # The handles, and a thread amid a read, keep the number; the file is another.
             os.dup2(body, node.fd, inheritable=False)
@@ -383,12 +377,72 @@ class CopyUp:
         node.apart = apart
         node.lost = 0
         node.changed()
+        if indexed:
+            for parent, name in names:
+                self._tree.directory(parent).stays_beneath(name)
+            if names:
+                self._lift(names[0])
+            return
         for parent, name in names:
             self._tree.directory(parent).lies_below(name)
         node.names = names[:1]
-        for other in others:
+        for other in names[1:]:
             # Not adopt(): these are none of those that the index waits for.
             self._link_over(node, other)
+        node.changed()
+
+    def _put_in_directory(self, node: Node, draft: bytes) -> None:
+        """Give *draft* the first name of *node*, whose other ones are to follow."""
+        upper = self.upper()
+        names = node.names
+        unmet = self._tree.attrs(node).nlink - len(names)  # some may be gone since
+        for parent, _ in names:
+            self.directory(parent)
+        lasting = self._tree.numbers.is_lasting(node.number) and self._tree.indexed.index is None
+        if unmet > 0 and lasting:
+            # Before the copy is seen: a crash in between leaves an index entry too many,
+            # for a copy that no lower name leads to yet, and the next mount takes that.
+            upper.index.add(node.number, unmet, upper.work, draft)
+        if names:
+            upper.publish(draft, self._tree.fd(names[0].parent, upper), names[0].name)
+        else:
+            os.unlink(draft, dir_fd=upper.work)
+
+    # -- the kernel's index ------------------------------------------------------------
+
+    def is_counted(self, node: Node) -> bool:
+        """Whether the kernel's index is to know how many names *node* has.
+
+        It has all files of lower layers with several names that are changed in any way
+        (ovl_need_index() of the kernel).
+        """
+        return node.number in self._tree.indexed or self._tree.wants_name(node)
+
+    async def count(self, place: Name) -> None:
+        """Let the upper directory have the name *place*, if its file is to be counted.
+
+        Then it can go, and the number of links of the file with it, in one step; there is
+        nothing that a whiteout alone could change so (ovl_nlink_start() of the kernel).
+        """
+        node = self._tree.child(*place)
+        if self.is_counted(node):
+            await self.ensure(node, data=False)
+            self._lift(place)
+
+    def _lift(self, place: Name) -> None:
+        """Let the upper directory have the name *place*, which only a lower layer has."""
+        parent, name = place
+        directory = self._tree.directory(parent)
+        if name not in directory.beneath:
+            return
+        upper = self.upper()
+        node = directory.children[name]
+        self.directory(parent)
+        dir_fd = self._tree.fd(parent, upper)
+        before = os.fstat(dir_fd)
+        self._tree.indexed.lift(node, dir_fd, name)
+        upper.utime(dir_fd, before.st_atime_ns, before.st_mtime_ns)
+        directory.lifted(name)
         node.changed()
 
     def again(self, node: Node, attrs: Attrs) -> None:

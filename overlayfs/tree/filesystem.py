@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+from collections.abc import Coroutine
+from typing import Any
 
 from overlayfs.tree.attributes import Attributes
 from overlayfs.tree.copyup import CopyUp
@@ -64,6 +66,8 @@ class Filesystem:
                 return None
         if node.reply is None:
             self.tree.attrs(node)
+        if node.others and self.tree.indexed.index is not None:
+            node.prefer(above, name)  # a copy gets the name that it was asked for by
         node.lookups += 1
         return node
 
@@ -113,9 +117,9 @@ class Filesystem:
         node.lookups += 1
         return node
 
-    def unlink(self, parent: int, name: bytes) -> None:
-        """Remove a name that is no directory."""
-        self.namespace.unlink(self.tree.node(parent), name)
+    def unlink(self, parent: int, name: bytes) -> Coroutine[Any, Any, None] | None:
+        """Remove a name that is no directory; a coroutine when that has to wait."""
+        return self.namespace.unlink(self.tree.node(parent), name)
 
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory."""

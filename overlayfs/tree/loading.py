@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from overlayfs.layers.kernelindex import Entry
 from overlayfs.layers.lower import Layer
 from overlayfs.linux import fds
 from overlayfs.tree.node import Directory, Name, Node
@@ -59,6 +60,9 @@ class Loading:
             here = Name(node, name)
             if child.kind is Kind.DIRECTORY or (child.layer is upper) == (found is not None):
                 child.gain(node, name)
+            elif found is None and child.number in tree.indexed:
+                child.gain(node, name)
+                directory.stays_beneath(name)
             elif found is None:
                 late.append((child, here))
             else:
@@ -81,7 +85,9 @@ class Loading:
         """
         tree = self._tree
         numbers, nodes, stack = tree.numbers, tree.nodes, node.stack
-        if layer.follows or (tree.upper is not None and (layer is tree.upper or tree.upper.index)):
+        if layer.follows or tree.indexed:
+            return False
+        if tree.upper is not None and (layer is tree.upper or tree.upper.index):
             return False
         if os.fstat(tree.fd(node, layer)).st_dev != layer.device:
             return False
@@ -162,8 +168,16 @@ class Loading:
         if kind is Kind.DIRECTORY and not turns and self._follows:
             parts, turns, barred = self._led_below(parent, name, parts, barred)
         number = 0
-        if not parts and kind is not Kind.DIRECTORY and upper is not None:
+        entry: Entry | None = None
+        if kind is not Kind.DIRECTORY:
+            entry = self._entry(layer, found or parts[0][1], strange)
+        if entry is not None:
+            assert upper is not None
+            number, layer = entry.number, upper
+        elif not parts and kind is not Kind.DIRECTORY and upper is not None:
             number = upper.origin(fd, name) or 0
+            if number in self._tree.indexed:
+                number = 0  # a copy that was made without the index
         if not number:
             # A directory keeps the number of its topmost lower part through copy-up.
             if parts:
@@ -192,6 +206,15 @@ class Loading:
         if kind is Kind.FILE and (layer is upper or layer.follows):
             node.apart = None
         return node
+
+    def _entry(self, layer: Layer, found: Found, strange: set[Layer]) -> Entry | None:
+        """The copy in the kernel's index that *found* in *layer* is, or leads to."""
+        index = self._tree.indexed.index
+        if index is None or layer in strange:
+            return None
+        if layer is self._tree.upper:
+            return index.of_copy(found.ino)
+        return index.of_source(layer, found.ino)
 
     def _led_below(
         self, parent: Node, name: bytes, parts: list[Part], barred: int
@@ -251,7 +274,9 @@ class Loading:
             except OSError:
                 return False  # somebody took it away beneath the mount
             return st.st_ino == found.ino
-        if known.names or (upper is not None and known.number in upper.index):
+        if known.names or known.number in self._tree.indexed:
+            return True
+        if upper is not None and known.number in upper.index:
             return True
         # Removed under all names that were known; one more proves that it lives on.
         return self._tree.attrs(known).nlink > 0

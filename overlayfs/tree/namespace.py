@@ -8,6 +8,8 @@ it up, needs none of them.
 import errno
 import os
 import stat
+from collections.abc import Coroutine
+from typing import Any
 
 from overlayfs.layers.upper import Birth, Upper
 from overlayfs.layers.whiteouts import Spot
@@ -142,12 +144,27 @@ class Namespace:
 
     # -- removing ----------------------------------------------------------------------
 
-    def unlink(self, parent: Node, name: bytes) -> None:
-        """Remove *name*, which is no directory."""
-        upper = self._copy_up.upper()
+    def unlink(self, parent: Node, name: bytes) -> Coroutine[Any, Any, None] | None:
+        """Remove *name*, which is no directory.
+
+        A coroutine, and nothing is done before, where the file is to be copied up.
+        """
+        self._copy_up.upper()
         node = self._tree.child(parent, name)
         if node.kind is Kind.DIRECTORY:
             raise IsADirectoryError(errno.EISDIR, "is a directory", name)
+        if self._copy_up.is_counted(node):
+            return self._unlink_counted(parent, name)
+        self._unlink(parent, name)
+        return None
+
+    async def _unlink_counted(self, parent: Node, name: bytes) -> None:
+        await self._copy_up.count(Name(parent, name))
+        self._unlink(parent, name)
+
+    def _unlink(self, parent: Node, name: bytes) -> None:
+        upper = self._copy_up.upper()
+        node = self._tree.child(parent, name)
         self._tree.keep_reachable(node)
         self._hide(upper, parent, name, node)
         self._tree.leave(parent, name)
@@ -194,6 +211,8 @@ class Namespace:
         await self._movable(parent, name, new_parent)
         if flags & RENAME_EXCHANGE:
             await self._movable(new_parent, new_name, parent)
+        elif new_name in self._tree.directory(new_parent).children:
+            await self._copy_up.count(Name(new_parent, new_name))
         node = self._tree.child(parent, name)
         target = self._tree.directory(new_parent).children.get(new_name)
         if target is node:
@@ -216,6 +235,7 @@ class Namespace:
         node = self._tree.child(parent, name)
         if node.kind is not Kind.DIRECTORY:
             await self._copy_up.movable(node)
+            await self._copy_up.count(Name(parent, name))
             return
         if node.layer is self._tree.upper:
             self._tree.directory(node)  # a look tells whether it is opaque

@@ -17,17 +17,19 @@ from overlayfs.union.redirects import Turn
 class Directory:
     """The union's listing of one directory, kept because only the tree changes it.
 
-    *whiteouts* and *below* are those of ``union.merge.Covered``.  *forgotten* counts the
-    children that the kernel gave back, up to when their number was last looked at.
+    *whiteouts* and *below* are those of ``union.merge.Covered``.  *beneath* are the names of
+    copies that only a lower layer has, as an index keeps these files together.  *forgotten*
+    counts the children that the kernel gave back, up to when their number was last looked at.
     """
 
-    __slots__ = ("below", "children", "forgotten", "whiteouts")
+    __slots__ = ("below", "beneath", "children", "forgotten", "whiteouts")
 
     def __init__(self) -> None:
         self.children: dict[bytes, Node] = {}
         # An empty set takes 216 bytes, and most directories have nothing to put into it.
         self.whiteouts: set[bytes] | frozenset[bytes] = _NOTHING
         self.below: set[bytes] | frozenset[bytes] = _NOTHING
+        self.beneath: set[bytes] | frozenset[bytes] = _NOTHING
         self.forgotten = 0
 
     def lies_below(self, name: bytes) -> None:
@@ -35,6 +37,18 @@ class Directory:
         if isinstance(self.below, frozenset):
             self.below = set(self.below)
         self.below.add(name)
+
+    def stays_beneath(self, name: bytes) -> None:
+        """Record that *name*, of a copy, is one in a lower layer alone."""
+        if isinstance(self.beneath, frozenset):
+            self.beneath = set(self.beneath)
+        self.beneath.add(name)
+
+    def lifted(self, name: bytes) -> None:
+        """Record that the upper layer has *name* now, as well as a lower one."""
+        if isinstance(self.beneath, set):
+            self.beneath.discard(name)
+        self.lies_below(name)
 
     def hide(self, name: bytes) -> None:
         """Record that there is a whiteout for *name*."""
@@ -70,7 +84,8 @@ class Node:
     *layer* has the body: the topmost of *stack* for a directory, which merges all of
     *stack*.  *parent* and *name* are where it is found, and *others* what names it has
     besides; *parent* is None once the last name is gone, and for the root.  Every name is one
-    in *layer*, or in a layer below while that has the body.
+    in *layer*, or in a layer below while that has the body; a file that the kernel's index has
+    (``Tree.indexed``) has its body there, and may have names in lower layers alone.
 
     The parts of a directory are where its *turns*, by number, and those of the directories
     above say, else where the directory is; who looks into it gets the errno *barred*, unless
@@ -165,6 +180,12 @@ class Node:
     def exchange(self, old: Name, new: Name) -> None:
         """Have the name *new* instead of *old*."""
         self.names = [new if name == old else name for name in self.names]
+
+    def prefer(self, parent: "Node", name: bytes) -> None:
+        """Let a name that it has be the first one."""
+        if self.parent is not parent or self.name != name:
+            first = Name(parent, name)
+            self.names = [first, *(other for other in self.names if other != first)]
 
     def path(self) -> bytes:
         """One of the node's paths from the root, without a leading slash."""

@@ -71,6 +71,11 @@ def layer_of(number: int) -> int:
     return number >> _SHIFT
 
 
+def is_inode(found: int) -> bool:
+    """Whether *found* is one that a layer can have, after ``inode_in``."""
+    return not found >> _SHIFT
+
+
 def inode_in(number: int, layer: Layer) -> int:
     """The inode in *layer* of the file *number*, which is to give that number again.
 

@@ -18,6 +18,7 @@ from overlayfs.linux.xattrs import Place
 from overlayfs.tree.bodies import Bodies
 from overlayfs.tree.descriptors import DirectoryDescriptors
 from overlayfs.tree.elsewhere import Elsewhere
+from overlayfs.tree.indexed import Indexed
 from overlayfs.tree.loading import Loading
 from overlayfs.tree.node import Directory, Name, Node
 from overlayfs.tree.numbers import ROOT, Numbers
@@ -73,6 +74,7 @@ class Tree:
         # Names of lower files with several that the upper layer hides, as far as seen, by the
         # number of the file: who has forgotten the file must not count them again.
         self.hidden: dict[int, set[tuple[int, bytes]]] = {}
+        self.indexed = Indexed(upper, self.numbers)
         # Gives a lower name of a file in the upper layer a name there: see CopyUp.
         self.adopt: Callable[[Node, Name], None] = _no_upper
 
@@ -122,6 +124,9 @@ class Tree:
 
         OSError ESTALE when the last name is gone.
         """
+        entry = self.indexed.get(node.number)
+        if entry is not None:
+            return self.indexed.location(entry)
         if node.parent is not None:
             return self.descriptors.get(node.parent, node.layer), node.name
         if node.ino == ROOT:
@@ -166,6 +171,15 @@ class Tree:
         if node.layer is not self.upper or max(node.fd, node.ghost) < 0:
             self.attrs(node)
 
+    def wants_name(self, node: Node) -> bool:
+        """Whether it matters by which of its names *node* is used: its copy gets that one."""
+        if self.indexed.index is None or node.kind is Kind.DIRECTORY:
+            return False
+        if node.layer is self.upper:
+            entry = self.indexed.get(node.number)
+            return entry is not None and entry.has_names_beneath
+        return self.attrs(node).nlink + node.lost > 1
+
     def open_body(self, node: Node) -> int:
         """A descriptor for reading the file *node* in its layer, without a name, too."""
         if node.parent is not None or node.ghost < 0:
@@ -190,6 +204,8 @@ class Tree:
                 known = known._replace(nlink=1 if len(node.stack) > 1 else known.nlink)
             elif node.lost:
                 known = known._replace(nlink=max(known.nlink - node.lost, 0))
+            elif node.number in self.indexed:
+                known = known._replace(nlink=known.nlink + self.indexed[node.number].extra)
             elif self.upper is not None and node.number in self.upper.index:
                 pending = self.upper.index.pending(node.number)
                 known = known._replace(nlink=known.nlink - 1 + pending)
@@ -254,7 +270,11 @@ class Tree:
             left = 0 if node.kind is Kind.DIRECTORY else max(node.attrs.nlink - 1, 0)
             node.attrs = node.attrs._replace(nlink=left)
             node.reply = None
-        if not named and not moving:
+        if moving:
+            return
+        if node.number in self.indexed:
+            self.indexed.lose(node)
+        if not named:
             self.collect(node)
 
     def forget(self, ino: int, count: int) -> None:

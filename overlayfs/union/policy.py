@@ -23,7 +23,8 @@ class Policy:
     was.  *metacopy*: a change of attributes copies no data.  *strict*: a copy is on the disk
     before it has its name.  *volatile*: nothing need survive a crash of the machine; *force*
     mounts what is left of such a mount after a crash.  *whiteouts*: AUTO takes the first of
-    the others that the file system can do.
+    the others that the file system can do.  *index*: names of a hard-linked file that are not
+    touched stay out of the upper layer, where the kernel could leave them out as well.
     """
 
     redirects: Redirects = Redirects.OFF
@@ -32,6 +33,7 @@ class Policy:
     volatile: bool = False
     force: bool = False
     whiteouts: WhiteoutKind = WhiteoutKind.AUTO
+    index: bool = False
 
 
 PLAIN = Policy()

@@ -245,7 +245,8 @@ MEANINGS: dict[str, Wanted] = {
     "fsync=volatile": replace(with_policy(volatile=True), presentation=Presentation(sync=False)),
     "fsync=strict": with_policy(strict=True),
     "fsync=auto": WANTED,
-    **dict.fromkeys(["index=on", "index=off", "nfs_export=off", "verity=off"], WANTED),
+    "index=on": with_policy(index=True),
+    **dict.fromkeys(["index=off", "nfs_export=off", "verity=off"], WANTED),
     **dict.fromkeys(["xino", "xino=on", "xino=off", "xino=auto"], WANTED),
     **dict.fromkeys(["uuid=on", "uuid=off", "uuid=null", "uuid=auto"], WANTED),
     **dict.fromkeys(["default_permissions", "override_creds", "nooverride_creds"], WANTED),
@@ -346,6 +347,7 @@ def test_the_last_of_two_opposite_flags_counts(options: str) -> None:
     [
         ("redirect_dir=on,redirect_dir=nofollow", with_policy(redirects=IGNORE)),
         ("metacopy=on,metacopy=off", WANTED),
+        ("index=on,index=off", WANTED),
         ("timeout=5,timeout=0", with_presentation(timeout=0)),
         ("squash_to_uid=3,squash_to_uid=7", with_ids(squashed(7))),
         ("fsync=0,fsync=1", WANTED),

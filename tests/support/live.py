@@ -67,7 +67,9 @@ class Live:
         at_once(self.fs.link(self.node(old).ino, *self.place(new)))
 
     def unlink(self, path: str) -> None:
-        self.fs.unlink(*self.place(path))
+        waits = self.fs.unlink(*self.place(path))
+        if waits is not None:
+            at_once(waits)
 
     def rmdir(self, path: str) -> None:
         self.fs.rmdir(*self.place(path))

@@ -144,10 +144,13 @@ class Stack:
                 daemon.abandon()
 
     @contextmanager
-    def by_kernel(self, *, read_only: bool = False, index: bool = False) -> Iterator[Path]:
+    def by_kernel(
+        self, *, read_only: bool = False, index: bool = False, shared: bool = False
+    ) -> Iterator[Path]:
         """The same directories, mounted by the kernel's overlayfs at ``kernel``.
 
-        With *index* it keeps the names of hard-linked lower files together.
+        With *index* it keeps the names of hard-linked lower files together, with *shared* in
+        the work directory, and so in the index, that our mounts have.
         """
         merged, work, empty = (self.base / name for name in ("kernel", "kernel-work", "empty"))
         for folder in (merged, work, empty):
@@ -155,11 +158,12 @@ class Stack:
         # An empty layer at the bottom, as it wants two of them.
         chosen = [f"lowerdir={':'.join(str(lower) for lower in (*self.lowers, empty))}"]
         if not read_only:
-            chosen += [f"upperdir={self.upper}", f"workdir={work}"]
+            chosen += [f"upperdir={self.upper}", f"workdir={self.work if shared else work}"]
         # As pyoverlay has it: nothing that other kernels' defaults would add.  `userxattr`
         # turns the rest off, and does not take it when one says so too.
         more = () if "userxattr" in self.options else ("redirect_dir=off", "metacopy=off")
-        chosen += [f"index={'on' if index else 'off'}", *more, *self.options]
+        chosen += [f"index={'on' if index else 'off'}", *more]
+        chosen += [option for option in self.options if not option.startswith("index=")]
         run("mount", "-t", "overlay", "overlay", "-o", ",".join(chosen), merged)
         try:
             yield merged
