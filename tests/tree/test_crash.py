@@ -41,6 +41,9 @@ def make(base: Path) -> Stack:
     (lower / "far").mkdir()
     (lower / "far/two").hardlink_to(lower / "hard/one")
     (lower / "hard/near").hardlink_to(lower / "hard/one")
+    for folder in ("last", "half", "whole"):
+        write(lower / folder / "one", folder)
+        (lower / folder / "two").hardlink_to(lower / folder / "one")
     (lower / "empty").mkdir()
     write(lower / "gone", "gone")
     write(lower / "emptied/file", "gone")
@@ -172,11 +175,51 @@ DROPPED: dict[str, Callable[[Live], object]] = {
 }
 
 
+# Names that are not touched stay out of the upper directory, and the index counts all.
+INDEXED = Policy(index=True)
+
+
+def prepare_indexed(tree: Live) -> None:
+    """What was changed before, by such a mount."""
+    prepare(tree)
+    tree.unlink("last/one")
+    tree.change("half/one", mode=0o600)
+
+
+CHANGES_INDEXED: dict[str, Callable[[Live], object]] = {
+    "open": lambda t: t.open("hard/one", os.O_RDWR),
+    "open-the-far-one": lambda t: t.open("far/two", os.O_RDWR),
+    "open-another": lambda t: t.open("half/two", os.O_RDWR),
+    "truncate": lambda t: t.change("far/two", size=2),
+    "chmod": lambda t: t.change("hard/near", mode=0o640),
+    "unlink": lambda t: t.unlink("hard/one"),
+    "unlink-copied": lambda t: t.unlink("half/one"),
+    "unlink-another": lambda t: t.unlink("half/two"),
+    "unlink-the-last": lambda t: t.unlink("last/two"),
+    "rename": lambda t: t.rename("hard/one", "deep/er/moved"),
+    "rename-another": lambda t: t.rename("half/two", "new/moved"),
+    "rename-over-lower": lambda t: t.rename("far/two", "dir/other"),
+    "rename-onto": lambda t: t.rename("dir/other", "whole/one"),
+    "rename-onto-the-last": lambda t: t.rename("new/file", "last/two"),
+    "rename-over-whiteout": lambda t: t.rename("half/two", "gone"),
+    "exchange": lambda t: t.rename("whole/one", "dir/other", RENAME_EXCHANGE),
+    "exchange-two": lambda t: t.rename("whole/one", "half/two", RENAME_EXCHANGE),
+    "link": lambda t: t.link("hard/one", "new/linked"),
+    "link-over-whiteout": lambda t: t.link("half/two", "gone"),
+}
+
+
 def copy(start: Stack, base: Path) -> Stack:
     """The same lower directory beneath a copy of what changes, hard links and times included."""
     base.mkdir()
     run("cp", "-a", start.upper, start.work, base)
-    return Stack(base, start.lowers, start.options)
+    made = Stack(base, start.lowers, start.options)
+    if UPPER_OF_INDEX in os.listxattr(made.work / "index"):
+        os.removexattr(made.work / "index", UPPER_OF_INDEX)  # a copy is another directory
+    return made
+
+
+UPPER_OF_INDEX = "trusted.overlay.upper"
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +274,24 @@ def test_a_change_in_place_has_happened_or_has_not(
     check_each_step(tmp_path, prepared_in_place[fmt], fmt, CHANGES_IN_PLACE[change], IN_PLACE)
 
 
+@pytest.fixture(scope="module")
+def prepared_indexed(tmp_path_factory: pytest.TempPathFactory, needs_root: None) -> Stack:
+    """The layers before each change with an index of the kernel's."""
+    stack = make(tmp_path_factory.mktemp("indexed") / "stack")
+    with live(stack, Format.KERNEL, policy=INDEXED) as tree:
+        prepare_indexed(tree)
+    assert (stack.upper / "half/one").exists()
+    assert not (stack.upper / "half/two").exists()
+    return stack
+
+
+@pytest.mark.parametrize("change", CHANGES_INDEXED)
+def test_a_change_with_an_index_has_happened_or_has_not(
+    tmp_path: Path, prepared_indexed: Stack, change: str
+) -> None:
+    check_each_step(tmp_path, prepared_indexed, Format.KERNEL, CHANGES_INDEXED[change], INDEXED)
+
+
 @pytest.mark.parametrize("change", DROPPED)
 def test_data_that_comes_to_several_names_is_there_or_is_not(
     tmp_path: Path, prepared_in_place: dict[Format, Stack], change: str
@@ -261,7 +322,7 @@ def check_each_step(
     """Do *act* to a copy of *start*; before each system call there is the old tree or the new."""
 
     def looked(stack: Stack) -> Shown:
-        return seen_as(look_again(stack, fmt))
+        return seen_as(look_again(stack, fmt, index=policy.index))
 
     before = looked(copy(start, tmp_path / "before"))
     with live(copy(start, tmp_path / "after"), fmt, caller=SOMEONE, policy=policy) as tree:
@@ -283,13 +344,14 @@ def check_each_step(
     assert len(seen) > 1
 
 
-def look_again(stack: Stack, fmt: Format) -> Shown:
+def look_again(stack: Stack, fmt: Format, *, index: bool = False) -> Shown:
     """What the next mount finds; and what it does goes well."""
-    with live(stack, fmt) as tree:
+    policy = Policy(index=index)
+    with live(stack, fmt, policy=policy) as tree:
         assert list((stack.work / "work").iterdir()) == []
         tree.tree()
         found = tree.tree()
-    with live(stack, fmt) as tree:
+    with live(stack, fmt, policy=policy) as tree:
         # A write through any name of the hard-linked file shows through the others.
         names = [name for name in ("far/two", "hard/one", "hard/near") if name in found]
         for name in names:
