@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tests.support.actions import ACTIONS, Draw, Known, Operation
-from tests.support.comparison import REMOUNT, SWAP, Comparison, Divergence, Flavour
+from tests.support.comparison import (
+    HARD_LINKED,
+    REMOUNT,
+    SWAP,
+    Comparison,
+    Divergence,
+    Flavour,
+)
 from tests.support.pieces import Piece, draw_layers, is_legal, merged
 from tests.support.sequences import Plan, run_plan, run_random, shrunk
 
@@ -29,7 +36,7 @@ class ThreeTrees(RuleBasedStateMachine):
 
     @initialize(chance=CHANCE, flavour=st.sampled_from(Flavour))
     def mount(self, chance: random.Random, flavour: Flavour) -> None:
-        layers = draw_layers(chance, links=flavour is Flavour.LINKS)
+        layers = draw_layers(chance, links=flavour in HARD_LINKED)
         self.folder = tempfile.TemporaryDirectory(prefix="pyoverlay-oracle-")
         base = Path(self.folder.name)
         base.chmod(0o755)

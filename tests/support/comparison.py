@@ -65,8 +65,14 @@ class Flavour(StrEnum):
     PLAIN = "plain"
     # Lower files have several names, and the kernel keeps an index of them.
     LINKS = "links"
+    # As that, and ours keeps an index of the kernel's kind (``index=on``).
+    INDEX = "index"
     # Directories with lower parts can be renamed, and attributes change without data.
     MOVES = "moves"
+
+
+HARD_LINKED = (Flavour.LINKS, Flavour.INDEX)
+_OPTIONS = {Flavour.MOVES: ("redirect_dir=on", "metacopy=on"), Flavour.INDEX: ("index=on",)}
 
 
 class Comparison:
@@ -82,7 +88,7 @@ class Comparison:
         self._judges = ["kernel", "plain"]
         self._has_white = any(piece.kind == "white" for layer in layers for piece in layer)
         self._mounts = contextlib.ExitStack()
-        options = ("redirect_dir=on", "metacopy=on") if flavour is Flavour.MOVES else ()
+        options = _OPTIONS.get(flavour, ())
         self._ours = Stack.make(base / "ours", lowers=len(layers), options=options)
         for path, layer in zip(reversed(self._ours.lowers), layers, strict=True):
             write_layer(os.fsencode(path), layer)
@@ -102,8 +108,10 @@ class Comparison:
     # -- mounts ------------------------------------------------------------------------
 
     def _mount(self) -> None:
-        index = self._flavour is Flavour.LINKS
-        self._kernel_root = self._mounts.enter_context(self._kernel.by_kernel(index=index))
+        index = self._flavour in HARD_LINKED
+        shared = self._flavour is Flavour.INDEX
+        merged = self._kernel.by_kernel(index=index, shared=shared)
+        self._kernel_root = self._mounts.enter_context(merged)
         self._our_root = self._mounts.enter_context(served(self._ours))
 
     def _open(self) -> None:
@@ -139,7 +147,7 @@ class Comparison:
     def swap(self) -> None:
         """The kernel's on our upper directory from now on, and ours on the kernel's.
 
-        Not with hard links in the layers: neither reads the other's index of them.
+        Not with hard links in the layers, unless both keep the index of the kernel's kind.
         """
         if "kernel" not in self._judges or self._flavour is Flavour.LINKS:
             return
@@ -182,7 +190,7 @@ class Comparison:
         for name in self._judges:
             root = self._kernel_root if name == "kernel" else self.plain
             but = self._uncompared(name)
-            if name == "kernel" and self._swapped:
+            if name == "kernel" and self._swapped and self._flavour is not Flavour.INDEX:
                 but |= {"same_as"}
             found = differences(timeless(root), ours, but=but)
             if found:
@@ -191,7 +199,7 @@ class Comparison:
     def _uncompared(self, judge: str) -> frozenset[str]:
         """Fields in which *judge* is not asked."""
         but = set()
-        if self._flavour is Flavour.LINKS and (judge == "plain" or not self._counts):
+        if not self._counts or (self._flavour in HARD_LINKED and judge == "plain"):
             # A copy has no links to names that lower layers hide from one another.
             but.add("nlink")
         if self._flavour is Flavour.MOVES and (judge == "kernel" or self._swapped):

@@ -9,7 +9,14 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from tests.support.actions import Draw, Operation
-from tests.support.comparison import REMOUNT, SWAP, Comparison, Divergence, Flavour
+from tests.support.comparison import (
+    HARD_LINKED,
+    REMOUNT,
+    SWAP,
+    Comparison,
+    Divergence,
+    Flavour,
+)
 from tests.support.pieces import Layer, Piece, draw_layers, is_legal
 
 LENGTH = 60
@@ -55,7 +62,7 @@ def run_random(base: Path, seed: int) -> Failure | None:
     """
     chance = random.Random(seed)
     flavour = list(Flavour)[seed % len(Flavour)]
-    layers = tuple(draw_layers(chance, links=flavour is Flavour.LINKS))
+    layers = tuple(draw_layers(chance, links=flavour in HARD_LINKED))
     done: list[Operation] = []
 
     def drawn(comparison: Comparison) -> Iterator[Operation]:
