@@ -78,7 +78,6 @@ def test_every_explained_test_of_a_suite_is_on_the_page() -> None:
     text = SEMANTICS.read_text()
     lines = EXPLAINED.read_text().splitlines()
     tests = [line.split()[1] for line in lines if line and not line.startswith("#")]
-    assert tests
     assert [test for test in tests if f"`{test.rpartition('/')[2]}`" not in text] == []
 
 

@@ -76,17 +76,18 @@ class Variant(NamedTuple):
     lower_on_tmpfs: bool = False
 
 
-# In those with 4 the upper directory becomes a lower one after every other change.
+# In those with 4 the upper directory becomes a lower one after every other change.  With
+# `--verify` the suite itself gives the kernel `index=on`, and a FUSE file system nothing.
 VARIANTS = {
     "plain": Variant("--ov", ("--xdev",)),
     "slashes": Variant("--ov", ("--ts=1", "--xdev")),
-    "verify": Variant("--ov", ("--xdev", "--verify")),
-    "two-disks": Variant("--ov", ("--xdev", "--verify"), lower_on_tmpfs=True),
-    "layers": Variant("--ov=4", ("--xdev", "--verify")),
-    "layers-on-tmpfs": Variant("--ov=4", ("--maxfs=2", "--xdev", "--verify")),
-    "redirect": Variant("--ov", ("--verify",), "redirect_dir=on"),
-    "metacopy": Variant("--ov", ("--verify",), "redirect_dir=on,metacopy=on"),
-    "redirect-layers": Variant("--ov=4", ("--verify",), "redirect_dir=on"),
+    "verify": Variant("--ov", ("--xdev", "--verify"), "index=on"),
+    "two-disks": Variant("--ov", ("--xdev", "--verify"), "index=on", lower_on_tmpfs=True),
+    "layers": Variant("--ov=4", ("--xdev", "--verify"), "index=on"),
+    "layers-on-tmpfs": Variant("--ov=4", ("--maxfs=2", "--xdev", "--verify"), "index=on"),
+    "redirect": Variant("--ov", ("--verify",), "index=on,redirect_dir=on"),
+    "metacopy": Variant("--ov", ("--verify",), "index=on,redirect_dir=on,metacopy=on"),
+    "redirect-layers": Variant("--ov=4", ("--verify",), "index=on,redirect_dir=on"),
 }
 
 
