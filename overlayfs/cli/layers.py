@@ -28,7 +28,7 @@ def _bytes(ctx: click.Context, param: click.Parameter, text: str | None) -> floa
     if found is None:
         raise click.BadParameter("write it as 5000, 20MB or 1.5GiB.")
     number, prefix, binary = found.groups()
-    power = " kMGT".index(prefix.replace("K", "k") or " ")
+    power = " KMGT".index((prefix or " ").upper())
     return float(number) * float((1024 if binary else 1000) ** power)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,13 @@ def store(tmp_path: Path, needs_root: None) -> Store:
 @pytest.fixture(params=["archive", "store"])
 def opened(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Iterator[Opened]:
     """Opens an image that has the given layers, base first; where it lies must not matter."""
+    numbers = count()
     with ExitStack() as stack:
 
         def of(layers: list[bytes]) -> ImageView:
-            archive = write_tar(tmp_path / "image.tar", from_1_10([(Made(tuple(layers)), [])]))
+            archive = write_tar(
+                tmp_path / f"{next(numbers)}.tar", from_1_10([(Made(tuple(layers)), [])])
+            )
             source = stack.enter_context(open_image(str(archive), scratch=store.scratch))
             if request.param == "archive":
                 view = of_source(source, what="image", scratch=store.scratch)
