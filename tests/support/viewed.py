@@ -6,7 +6,7 @@ import os
 import random
 import stat
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -135,3 +135,44 @@ def _item(chance: random.Random, files: list[str]) -> Item:
             return device(leaf, chance.choice((tarfile.FIFOTYPE, tarfile.BLKTYPE)), 8, 1, mode=mode)
         case _:
             return folder("./", mode, **owner)
+
+
+def by_trees(a: Tree, b: Tree) -> Iterator[str]:
+    """What differs between two trees: the letter of ``diff``, the path, and the fields.
+
+    Times do not count.
+    """
+    names = {
+        "kind": "kind",
+        "mode": "mode",
+        "uid": "uid",
+        "gid": "gid",
+        "rdev": "rdev",
+        "target": "target",
+        "size": "size",
+        "sha256": "content",
+        "xattrs": "xattrs",
+    }
+    for path in sorted({*a, *b}, key=lambda path: [] if path == b"." else path.split(b"/")):
+        where = "/" + os.fsdecode(b"" if path == b"." else path)
+        if path not in a:
+            yield f"A {where}"
+        elif path not in b:
+            yield f"D {where}"
+        else:
+            one, other = a[path], b[path]
+            fields = [
+                name
+                for attribute, name in names.items()
+                if getattr(one, attribute) != getattr(other, attribute)
+            ]
+            if one.kind != other.kind:
+                fields = [
+                    name for name in fields if name in ("kind", "mode", "uid", "gid", "xattrs")
+                ]
+            elif {"size", "target"}.intersection(fields):
+                fields = [name for name in fields if name != "content"]
+                if "target" in fields and "size" in fields:
+                    fields.remove("size")
+            if fields:
+                yield " ".join(("C", where, *fields))

@@ -2,7 +2,6 @@
 
 import os
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ from overlayfs.view.comparison import compare
 from overlayfs.view.image import ImageView
 from overlayfs.view.part import Part
 from tests.support.layers import file, folder, link, symlink, tar
-from tests.support.tree import Tree
-from tests.support.viewed import Opened, random_layers, view_snapshot
+from tests.support.viewed import Opened, by_trees, random_layers, view_snapshot
 
 
 def told(a: ImageView, b: ImageView, path: bytes = b"", *, times: bool = False) -> list[str]:
@@ -131,44 +129,6 @@ def test_layers_that_only_lie_alike_are_read(opened: Opened) -> None:
     a = opened([tar(file("file", b"one!")), linked])
     b = opened([tar(file("file", b"two!")), linked])
     assert told(a, b) == ["C /file content", "C /name content"]
-
-
-def by_trees(a: Tree, b: Tree) -> Iterator[str]:
-    """The same, of whole trees in memory."""
-    names = {
-        "kind": "kind",
-        "mode": "mode",
-        "uid": "uid",
-        "gid": "gid",
-        "rdev": "rdev",
-        "target": "target",
-        "size": "size",
-        "sha256": "content",
-        "xattrs": "xattrs",
-    }
-    for path in sorted({*a, *b}, key=lambda path: [] if path == b"." else path.split(b"/")):
-        where = "/" + os.fsdecode(b"" if path == b"." else path)
-        if path not in a:
-            yield f"A {where}"
-        elif path not in b:
-            yield f"D {where}"
-        else:
-            one, other = a[path], b[path]
-            fields = [
-                name
-                for attribute, name in names.items()
-                if getattr(one, attribute) != getattr(other, attribute)
-            ]
-            if one.kind != other.kind:
-                fields = [
-                    name for name in fields if name in ("kind", "mode", "uid", "gid", "xattrs")
-                ]
-            elif {"size", "target"}.intersection(fields):
-                fields = [name for name in fields if name != "content"]
-                if "target" in fields and "size" in fields:
-                    fields.remove("size")
-            if fields:
-                yield " ".join(("C", where, *fields))
 
 
 @pytest.mark.parametrize("block", range(3))

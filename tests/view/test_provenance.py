@@ -2,12 +2,17 @@
 
 import os
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from overlayfs.archive.detect import open_image
 from overlayfs.errors import InvalidImage
+from overlayfs.store.store import Store
 from overlayfs.view.image import ImageView
+from overlayfs.view.opening import of_source
 from overlayfs.view.provenance import Action, Event, as_layers_have_it, history
+from tests.support.archives import Made, from_1_10, write_tar
 from tests.support.layers import file, folder, link, symlink, tar
 from tests.support.viewed import Opened, random_layers
 
@@ -247,3 +252,26 @@ def test_random_images_layer_by_layer(opened: Opened, block: int) -> None:
                     assert entry is not None
                     assert was[:6] == entry[:6], what
     assert looked > 100
+
+
+def test_of_an_archive_only_the_headers_are_read(store: Store, tmp_path: Path) -> None:
+    """A body is read where two layers have the same path with the same size."""
+    big = os.urandom(1 << 20)
+    layers = tuple(
+        tar(*(file(f"{number}/{at}", big) for at in range(20)), file("path", b"x" * number))
+        for number in range(1, 4)
+    )
+    archive = write_tar(tmp_path / "image.tar", from_1_10([(Made(layers), [])]))
+    with (
+        open_image(str(archive), scratch=store.scratch) as source,
+        of_source(source, what="image", scratch=store.scratch) as view,
+    ):
+        before = bytes_read()
+        assert len(history(view, b"path")) == 3
+        assert bytes_read() - before < 1 << 20
+
+
+def bytes_read() -> int:
+    """By this process, from files or the cache."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
