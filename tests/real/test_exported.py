@@ -1,6 +1,7 @@
 """The merged tree as a tar: what GNU tar unpacks, and what import takes, is what a mount shows."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -67,6 +68,19 @@ def test_a_mount_is_exported_with_what_was_changed(
     pyoverlay.ok("import", tmp_path / "x.tar", "again")
     with pyoverlay.mounted("again", tmp_path / "again", "--read-only") as mounted:
         assert_same(shown, snapshot(mounted))
+
+
+def test_a_dead_mount_is_exported_as_well(
+    layout: Path, pyoverlay: PyOverlay, tmp_path: Path
+) -> None:
+    with pyoverlay.mounted(f"{layout}:dense", tmp_path / "mnt") as mounted:
+        (mounted / "new").write_text("not lost\n")
+        (mount,) = pyoverlay.json("ps")
+        os.kill(mount["pid"], signal.SIGKILL)
+        with pytest.raises(OSError, match="not connected|connection abort"):
+            mounted.stat()
+        pyoverlay.ok("export", "-o", tmp_path / "x.tar", mounted)
+    assert run("tar", "-xOf", tmp_path / "x.tar", "new") == "not lost\n"
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
