@@ -8,7 +8,7 @@ from overlayfs.archive.detect import list_images, open_image
 from overlayfs.archive.location import Location
 from overlayfs.archive.writing.images import Outgoing, merged
 from overlayfs.cli.sources import find_image, is_path
-from overlayfs.errors import AmbiguousImage, OverlayError
+from overlayfs.errors import AmbiguousImage, InvalidImage, OverlayError
 from overlayfs.image.platform import Platform
 from overlayfs.image.reference import Reference
 from overlayfs.printable import printable
@@ -33,13 +33,21 @@ def outgoing(
             if is_path(word):
                 found += _in_file(store, word, platform, stack)
             else:
-                found.append(_in_store(store, word, all_names=all_names))
+                found.append(_in_store(store, word, stack, all_names=all_names))
         yield merged(found)
 
 
-def _in_store(store: Store, word: str, *, all_names: bool) -> Outgoing:
+def _in_store(store: Store, word: str, stack: ExitStack, *, all_names: bool) -> Outgoing:
     image = find_image(store, word)
     source = KeptImage(Paths(store.root), image.manifest)
+    for layer in source.layers:
+        if not layer.path.exists():
+            raise InvalidImage(
+                f"{printable(word)}: blob {layer.descriptor.digest}: missing in the store",
+                hint="add it again from where it came",
+            )
+    # It may be removed meanwhile, but not taken away.
+    stack.enter_context(store.reading(image))
     named = None if all_names else _name(word, image.names)
     return Outgoing(source, (named,) if named else image.names, printable(word))
 

@@ -171,9 +171,12 @@ def test_a_file_that_is_there_stays_until_the_new_one_is_whole(
 
 @contextmanager
 def waiting(
-    pyoverlay: PyOverlay, demo: StoredImage, *words: str | Path
+    pyoverlay: PyOverlay, demo: StoredImage, *words: str | Path, whole: bool = False
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A save that waits amid a blob, which is a pipe for the time."""
+    """A save that waits amid a blob, which is a pipe for the time.
+
+    It gets the rest of it if *whole*, and is killed otherwise.
+    """
     blob = pyoverlay.store / "blobs/sha256" / demo.layers[0].blob.digest.hex
     data = blob.read_bytes()
     blob.unlink()
@@ -184,12 +187,15 @@ def waiting(
             # More than a pipe holds: when all is taken, saving has begun to write.
             pipe.write(data[: 1 << 19])
             yield saving
+            if whole:
+                pipe.write(data[1 << 19 :])
     finally:
-        saving.kill()
+        if not whole:
+            saving.kill()
         saving.wait()
         if saving.stderr:
             saving.stderr.close()
-        blob.unlink()
+        blob.unlink(missing_ok=True)
         blob.write_bytes(data)
 
 
@@ -493,3 +499,14 @@ def test_a_layout_that_is_damaged_is_left_alone(
     assert len(done.stderr) < 500
     assert [path for path in found(folder) if not path.startswith("blobs")] == ["index.json"]
     assert not [path for path in folder.rglob("*") if path.is_file() and path.parent != folder]
+
+
+def test_an_image_that_is_removed_meanwhile_is_saved_whole(
+    pyoverlay: PyOverlay, demo: StoredImage, tmp_path: Path
+) -> None:
+    expected = tmp_path / "expected"
+    pyoverlay.ok("save", "-o", expected, "demo")
+    with waiting(pyoverlay, demo, "-o", tmp_path / "x", whole=True) as saving:
+        pyoverlay.ok("rmi", "demo")
+    assert saving.returncode == 0
+    assert (tmp_path / "x").read_bytes() == expected.read_bytes()

@@ -181,3 +181,24 @@ def test_dockers_manifest_stays_in_a_directory_and_becomes_ocis_in_a_layout(
         run("skopeo", "inspect", "--raw", f"oci:{tmp_path}/oci").encode()
         == (pyoverlay.store / "blobs/sha256" / stored.manifest.digest.hex).read_bytes()
     )
+
+
+@pytest.mark.parametrize("form", ["docker-archive", "oci-archive", "oci"])
+def test_load_save_load_keeps_all_images_names_and_digests(
+    form: str, layout: Path, pyoverlay: PyOverlay, tmp_path: Path
+) -> None:
+    pyoverlay.ok("load", "--quiet", layout)
+    pyoverlay.ok("tag", "layout:rich", "quay.io/other/rich:2")
+    images = Store.open(pyoverlay.store).images()
+    assert len(images) == 2
+    target = tmp_path / "saved"
+    pyoverlay.ok("save", "--format", form, "-o", target, *(image.id.hex[:12] for image in images))
+    other = PyOverlay(tmp_path / "other")
+    other.ok("load", "--quiet", target)
+    again = Store.open(other.store).images()
+    assert [(one.id, one.manifest.digest, set(one.names)) for one in again] == [
+        (one.id, one.manifest.digest, set(one.names)) for one in images
+    ]
+    other.ok("save", "--format", form, "-o", tmp_path / "twice", *(one.id.hex for one in images))
+    if form != "oci":
+        assert target.read_bytes() == (tmp_path / "twice").read_bytes()
