@@ -83,6 +83,9 @@ class Commands(click.Group):
             return None
         name = self._modules.get(cmd_name, cmd_name)
         command = importlib.import_module(f"overlayfs.cli.{name}").command
+        name = _MODULES.get(cmd_name, cmd_name.replace("-", ""))
+        module = importlib.import_module(f"overlayfs.cli.{name}")
+        command = module.command
         assert isinstance(command, click.Command)
         return command
 
