@@ -1,20 +1,32 @@
 """``import``: a root file system in any form becomes an image that the tools know."""
 
+import importlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from overlayfs.cli.main import main
 from tests.support.command import PyOverlay
 from tests.support.images import base_layer, run, tar_layer
+from tests.support.layers import as_user
 from tests.support.tree import assert_same, snapshot
 
 ROOT = Path(__file__).parents[2]
+# What the commands import when they are called.
+LATER = (
+    *("archive.detect", "archive.rootfs", "archive.writing.formats", "image.changes"),
+    *("cli.destinations", "cli.export", "cli.import_", "cli.outgoing", "cli.progress", "cli.save"),
+    *("store.adding", "store.intake", "layers.complete"),
+    *("view.archived", "view.export", "view.opening", "view.unpacked"),
+)
 pytestmark = pytest.mark.usefixtures("needs_root", "needs_fuse")
 
 
@@ -26,6 +38,13 @@ def root(needs_root: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base_layer(folder / "root")
     tar_layer(folder / "root/more", folder / "more.tar", sparse=False)
     return folder / "root"
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user can reach, unlike those that pytest makes."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
 
 
 def packed(root: Path, target: Path, form: str) -> Path:
@@ -204,3 +223,43 @@ def test_a_damaged_tar_leaves_nothing(pyoverlay: PyOverlay, root: Path, tmp_path
     assert pyoverlay.json("images") == []
     assert list((pyoverlay.store / "scratch").iterdir()) == []
     assert list((pyoverlay.store / "tmp").iterdir()) == []
+
+
+def test_a_plain_user_gets_owners_devices_and_attributes_through(
+    root: Path, open_folder: Path
+) -> None:
+    packed(root, open_folder / "root.tar", "none").chmod(0o644)
+    for name in LATER:
+        # The interpreter may lie where only root goes.
+        importlib.import_module(f"overlayfs.{name}")
+
+    def work() -> None:
+        for words in (
+            ["import", "root.tar", "mine"],
+            ["export", "-o", "exported.tar", "mine"],
+            ["save", "-o", "saved.tar", "mine"],
+            ["export", "-o", "converted.tar", "saved.tar"],
+        ):
+            assert main([*words, "--root", "store"]) == 0, words
+
+    as_user(work, open_folder)
+    exported = (open_folder / "exported.tar").read_bytes()
+    assert exported == (open_folder / "converted.tar").read_bytes()
+    (open_folder / "again").mkdir()
+    flags = ("--numeric-owner", "--xattrs", "--xattrs-include=*", "-C", open_folder / "again")
+    run("tar", *flags, "-xpf", open_folder / "exported.tar")
+    assert_same(snapshot(root), snapshot(open_folder / "again"))
+
+
+def test_a_full_disk(pyoverlay: PyOverlay, root: Path, tmp_path: Path) -> None:
+    pyoverlay.store.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", pyoverlay.store)
+    try:
+        for source in (root, packed(root, tmp_path / "x", "none")):
+            done = pyoverlay("import", source)
+            assert done.returncode == 1
+            assert "No space left on device" in done.stderr
+            assert pyoverlay.json("images") == []
+            assert list((pyoverlay.store / "scratch").iterdir()) == []
+    finally:
+        run("umount", pyoverlay.store)
