@@ -11,6 +11,7 @@ from overlayfs.cli import suggestions
 from overlayfs.cli.inside import HELP, asking, platform_of
 from overlayfs.cli.options import platform_option, root_option, verify_option
 from overlayfs.cli.outof import extracted
+from overlayfs.cli.output import note
 from overlayfs.cli.sources import image_path, viewed
 from overlayfs.errors import OverlayError
 from overlayfs.printable import printable
@@ -94,7 +95,12 @@ def _place(dest: Path, name: bytes, *, is_dir: bool) -> tuple[Path, bytes]:
 def _to_stdout(view: "ImageView", top: bytes, name: bytes) -> None:
     if sys.stdout.isatty():
         raise OverlayError("a tar is nothing for a terminal", hint="send it to a file or a pipe")
-    from overlayfs.view.taring import write_tar
+    from overlayfs.archive.writing.tar import TarWriter
+    from overlayfs.view.export import write_view
 
-    write_tar(view, top, sys.stdout.buffer, name=name)
+    writer = TarWriter(sys.stdout.buffer)
+    left_out = write_view(view, writer, top, name=name)
+    writer.end()
     sys.stdout.buffer.flush()
+    if left_out:
+        note(f"left out: {len(left_out)} sockets, which no tar can hold")

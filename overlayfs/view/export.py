@@ -9,10 +9,13 @@ from overlayfs.union.attrs import Kind
 from overlayfs.view.image import ImageView
 
 
-def write_view(view: ImageView, writer: TarWriter) -> list[bytes]:
-    """Write all that *view* shows to *writer*, in the order of names; the paths left out.
+def write_view(
+    view: ImageView, writer: TarWriter, top: bytes = b"", *, name: bytes = b""
+) -> list[bytes]:
+    """Write *top*, and all in it, to *writer*, in the order of names; the paths left out.
 
-    Those are of sockets, which no tar can hold.  Names of one file are hard links to the first
+    *top* is called *name* in the tar, and if that is empty what is in it lies at the root.
+    Left out are sockets, which no tar can hold.  Names of one file are hard links to the first
     of them.  The same tree makes the same tar, wherever it lies.  Raises InvalidImage for a
     layer that is damaged and OverlayError for what cannot be read, or changes meanwhile.
     """
@@ -20,18 +23,21 @@ def write_view(view: ImageView, writer: TarWriter) -> list[bytes]:
     first: dict[tuple[int, int], bytes] = {}
     # What a layer further up hides is not asked for, so names come from several layers.
     parts = {part.number: part for part in view.parts}
-    for path, entry in view.walk():
+    real = view.resolve(top, follow=False)
+    for path, entry in view.walk(real, follow=False):
         if entry.kind is Kind.SOCKET:
             left_out.append(path)
             continue
         part = parts[entry.layer]
+        beneath = path[len(real) :].strip(b"/")
+        place = name + b"/" + beneath if name and beneath else name or beneath
         linked = None
         if entry.nlink > 1 and not entry.is_dir:
-            before = first.setdefault((entry.layer, entry.file), path)
-            linked = before if before != path else None
+            before = first.setdefault((entry.layer, entry.file), place)
+            linked = before if before != place else None
         try:
             written = TarEntry(
-                path,
+                place,
                 entry.kind,
                 entry.mode & 0o7777,
                 entry.uid,
