@@ -7,7 +7,7 @@ file of a lower layer brings that file up, as the kernel's overlayfs does for li
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,10 @@ from overlayfs.linux import fds, files
 from overlayfs.printable import printable
 from overlayfs.union.attrs import Kind
 from overlayfs.union.names import Format
+
+# Beneath as many directories all of the parts are looked for, since each that is looked for by
+# and by waits for the one above.
+_DEPTH = 50
 
 
 class Unsaid(Protocol):
@@ -54,31 +58,58 @@ class Below:
     """The union of the layers below one, topmost first."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
-        self._layers = layers
-        self._found: dict[bytes, tuple[Layer, ...]] = {}
+        self._found: dict[bytes, _Parts] = {b"": _Parts(_showing(layers, b"", b"."))}
 
-    def find(self, path: bytes) -> tuple[Layer, ...]:
-        """The layers with a part in what *path* shows, topmost first; several for directories.
+    def first(self, path: bytes) -> Layer | None:
+        """The topmost layer with a part in what *path* shows; None when it shows nothing.
 
         Whiteouts and opaque directories cut off what is beneath them.
         """
-        found = self._found.get(path)
-        if found is None:
-            if path:
-                parent, _, name = path.rpartition(b"/")
-                found = tuple(_showing(self.find(parent), parent, name))
-            else:
-                found = tuple(_showing(self._layers, b"", b"."))
-            self._found[path] = found
-        return found
+        known = path
+        while known not in self._found:
+            known = known.rpartition(b"/")[0]
+        at = self._found[known]
+        for depth, name in enumerate(path[len(known) :].lstrip(b"/").split(b"/")):
+            if not name:
+                break
+            if depth > _DEPTH:
+                at.all()  # or each would ask the one above, and that one the next
+            at = _Parts(_showing(at, known, name))
+            known = known + b"/" + name if known else name
+            self._found[known] = at
+        return next(iter(at), None)
 
     def inode(self, path: bytes) -> Inode | None:
         """What *path* shows, without the data; None when it shows nothing."""
-        found = self.find(path)
-        return _inode(found[0], path) if found else None
+        found = self.first(path)
+        return _inode(found, path) if found else None
 
 
-def _showing(layers: Sequence[Layer], parent: bytes, name: bytes) -> Iterator[Layer]:
+class _Parts:
+    """Layers, looked for as far as somebody asks: mostly for the first of a thousand."""
+
+    def __init__(self, more: Iterator[Layer]) -> None:
+        self._known: list[Layer] = []
+        self._more = more
+
+    def __iter__(self) -> Iterator[Layer]:
+        at = 0
+        while at < len(self._known) or self._find():
+            yield self._known[at]
+            at += 1
+
+    def all(self) -> None:
+        while self._find():
+            pass
+
+    def _find(self) -> bool:
+        found = next(self._more, None)
+        if found is not None:
+            self._known.append(found)
+        return found is not None
+
+
+def _showing(layers: Iterable[Layer], parent: bytes, name: bytes) -> Iterator[Layer]:
     first = True
     for layer in layers:
         try:
@@ -205,7 +236,9 @@ class _Work:
             raise InvalidImage(f"{where}: a hard link to {printable(target)}, which is nowhere")
         if inode.kind is Kind.DIRECTORY:
             raise InvalidImage(f"{where}: a hard link to the directory {printable(target)}")
-        self._copy(self._below.find(target)[0], target, inode, path)
+        source = self._below.first(target)
+        assert source is not None
+        self._copy(source, target, inode, path)
         self._brought[target] = path
         if self._shows_below(target):
             # Both names must lead to one file, so the old one comes up too.

@@ -1,12 +1,13 @@
 """Taking an image in: only what is missing is read, and all of it appears, or nothing."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from msgspec.structs import replace
 
@@ -125,12 +126,12 @@ class Adding:
         drafts = {
             job.source.diff_id: job.taken for job in self._jobs if job.taken and job.taken.unpacked
         }
-        lowers: list[Path] = []
-        for step in self._steps:
-            path = self._existing(step, lowers) or self._fresh(step, drafts, lowers)
-            lowers.insert(0, path)
+        with Lowers(self._format) as lowers:
+            for step in self._steps:
+                path = self._existing(step, lowers) or self._fresh(step, drafts, lowers)
+                lowers.add(path)
 
-    def _existing(self, step: Step, lowers: Sequence[Path]) -> Path | None:
+    def _existing(self, step: Step, lowers: "Lowers") -> Path | None:
         found = self._layers.find(step)
         if found:
             return tree(found[0])
@@ -143,10 +144,8 @@ class Adding:
                 known, path = (found[1], found[0]) if found else (None, Path())
             if known is None:
                 continue
-            if name == step.diff_id.hex:
-                with below(lowers, self._format, known) as under:
-                    if completion(known, under):
-                        continue
+            if name == step.diff_id.hex and completion(known, lowers.below(known)):
+                continue
             self._chains.append((step, name))
             return tree(path)
         return None
@@ -157,14 +156,14 @@ class Adding:
                 return job.taken.unpacked
         return None
 
-    def _fresh(self, step: Step, drafts: dict[Digest, Taken], lowers: Sequence[Path]) -> Path:
+    def _fresh(self, step: Step, drafts: dict[Digest, Taken], lowers: "Lowers") -> Path:
         taken = drafts.pop(step.diff_id, None) or self._again(step)
         assert taken.unpacked is not None
-        with below(lowers, self._format, taken.unpacked) as under:
-            needed = completion(taken.unpacked, under)
-            if needed:
-                what = f"layer {step.diff_id}"
-                complete(tree(taken.folder), self._format, needed, under, name=what)
+        under = lowers.below(taken.unpacked)
+        needed = completion(taken.unpacked, under)
+        if needed:
+            what = f"layer {step.diff_id}"
+            complete(tree(taken.folder), self._format, needed, under, name=what)
         write_record(taken.folder, step, taken.unpacked, needed)
         name = name_of(step, needed)
         self._made[name] = taken.folder
@@ -303,17 +302,31 @@ def rewritten(
     return Manifest(config, tuple(layers), annotations=given.annotations if given else None)
 
 
-@contextmanager
-def below(lowers: Sequence[Path], fmt: Format, unsaid: Unsaid) -> Iterator[Below]:
-    """The union of *lowers*, opened only if what is *unsaid* asks for it."""
-    with ExitStack() as stack:
-        opened = []
+class Lowers:
+    """The layers that are there already, each opened once and only if somebody asks."""
+
+    def __init__(self, fmt: Format) -> None:
+        self._format = fmt
+        self._paths: list[Path] = []
+        self._opened: deque[Layer] = deque()
+
+    def add(self, path: Path) -> None:
+        """Put the layer at *path* on top."""
+        self._paths.append(path)
+
+    def below(self, unsaid: Unsaid) -> Below:
+        """The union of them all, as far as what is *unsaid* asks for it; good until ``add``."""
         if unsaid.implied or unsaid.foreign or unsaid.whiteouts:
-            for number, path in enumerate(lowers):
-                layer = Layer(path, fmt, number)
-                stack.callback(layer.close)
-                opened.append(layer)
-        yield Below(opened)
+            for number in range(len(self._opened), len(self._paths)):
+                self._opened.appendleft(Layer(self._paths[number], self._format, number))
+        return Below(self._opened)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for layer in self._opened:
+            layer.close()
 
 
 @contextmanager
