@@ -17,6 +17,8 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Open at once, for each layer; a layer's entries come directory by directory.
 _MOST_OPEN = 64
 _MOST_RECENT = 256
+# PATH_MAX of single letters; what is deeper takes time with the square of its depth.
+_DEEPEST = 2048
 # What path_resolution(7) allows.
 _MOST_LINKS = 40
 
@@ -24,11 +26,12 @@ _MOST_LINKS = 40
 class Directory:
     """A directory of the layer; *inode* None as long as no entry describes it."""
 
-    __slots__ = ("children", "inode", "name", "opaque", "parent")
+    __slots__ = ("children", "depth", "inode", "name", "opaque", "parent")
 
     def __init__(self, name: bytes, parent: "Directory | None") -> None:
         self.name = name
         self.parent = parent
+        self.depth = parent.depth + 1 if parent else 0
         self.children: dict[bytes, Directory] = {}
         self.inode: Inode | None = None
         self.opaque = False
@@ -80,6 +83,7 @@ class Tree(ABC):
 
     def add(self, parent: Directory, name: bytes) -> Directory:
         """A new, empty directory."""
+        _check_depth(parent, name)
         made = parent.children[name] = Directory(name, parent)
         return made
 
@@ -159,6 +163,7 @@ class Directories(Tree):
         return self._inodes.target(self.fd(at), name)
 
     def add(self, parent: Directory, name: bytes) -> Directory:
+        _check_depth(parent, name)
         self._inodes.directory(self.fd(parent), name)
         return super().add(parent, name)
 
@@ -185,6 +190,12 @@ class Directories(Tree):
     def whiteout(self, at: Directory, name: bytes) -> None:
         """Hide *name* of the layers below; FileExistsError when the layer has such a file."""
         self._inodes.whiteout(self.fd(at), name)
+
+
+def _check_depth(parent: Directory, name: bytes) -> None:
+    """Raise OSError ENAMETOOLONG deeper than any path leads."""
+    if parent.depth == _DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
 
 
 def everything(top: Directory) -> Iterator[Directory]:
