@@ -10,6 +10,12 @@ from overlayfs.image.platform import Platform, best
 from overlayfs.image.reference import Reference
 from overlayfs.printable import printable
 
+# What an error lists; `pyoverlay images` lists all.
+_MOST_LISTED = 20
+_LONGEST_LINE = 160
+# Each is an entry in the index of the store, which is read whole.
+_MOST_NAMES = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -64,7 +70,7 @@ class Found:
         words += [printable(name) for name in self.names or self.written]
         platforms = (variant.platform for variant in self.variants if variant.platform)
         words += dict.fromkeys(str(platform) for platform in platforms)
-        return "  " + " ".join(words)
+        return "  " + printable(" ".join(words), _LONGEST_LINE)
 
 
 def familiar(written: Iterable[str]) -> tuple[str, ...]:
@@ -116,26 +122,27 @@ def _fitting(images: Sequence[Found], selector: str | int | None, label: str) ->
         raise InvalidImage(f"{label}: holds no container image")
     fitting = _selected(images, selector)
     if not fitting:
-        asked = f"@{selector}" if isinstance(selector, int) else printable(str(selector))
+        asked = f"@{selector}" if isinstance(selector, int) else printable(str(selector), 300)
         raise ImageNotFound(f"{label}: no image {asked}; there are:\n{_list(images)}")
+    if any(len(image.names) > _MOST_NAMES for image in fitting):
+        raise InvalidImage(f"{label}: an image with more than {_MOST_NAMES} names")
     return fitting
 
 
 def _merged(images: Iterable[Found]) -> list[Found]:
     """*images*, with those that are the same image under other names made one."""
-    merged: dict[frozenset[object], Found] = {}
+    merged: dict[frozenset[object], list[Found]] = {}
     for image in images:
         same = frozenset(variant.key for variant in image.variants)
-        before = merged.get(same)
-        merged[same] = image if before is None else _joined(before, image)
-    return list(merged.values())
+        merged.setdefault(same, []).append(image)
+    return [_joined(same) if len(same) > 1 else same[0] for same in merged.values()]
 
 
-def _joined(one: Found, other: Found) -> Found:
+def _joined(same: Sequence[Found]) -> Found:
     return replace(
-        one,
-        names=tuple(dict.fromkeys(one.names + other.names)),
-        written=tuple(dict.fromkeys(one.written + other.written)),
+        same[0],
+        names=tuple(dict.fromkeys(name for one in same for name in one.names)),
+        written=tuple(dict.fromkeys(name for one in same for name in one.written)),
     )
 
 
@@ -170,5 +177,7 @@ def _variant(variants: tuple[Variant, ...], platform: Platform | None, label: st
     return variants[at]
 
 
-def _list(images: Iterable[Found]) -> str:
-    return "\n".join(image.line() for image in images)
+def _list(images: Sequence[Found]) -> str:
+    shown = [image.line() for image in images[:_MOST_LISTED]]
+    more = len(images) - len(shown)
+    return "\n".join([*shown, f"  and {more} more"] if more else shown)

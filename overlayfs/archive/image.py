@@ -16,6 +16,8 @@ from overlayfs.printable import printable
 
 # Docker stops at 127; the kernel's overlayfs at 500.
 _MOST_LAYERS = 4096
+# Of a text that may have megabytes.
+_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ def from_manifest(
     manifest = Manifest.parse(data, what)
     kind = manifest.config.media_type
     if kind not in CONFIGS:
-        raise InvalidImage(f"{what}: an artifact ({printable(kind)}), not a container image")
+        raise InvalidImage(
+            f"{what}: an artifact ({printable(kind, _SHOWN)}), not a container image"
+        )
     raw = read_blob(files, locate(manifest.config.digest), manifest.config, CONFIG_LIMIT)
     config = ImageConfig.parse(raw, f"{files.label}: configuration {manifest.config.digest}")
     same_number(what, len(manifest.layers), len(config.diff_ids))
@@ -119,11 +123,13 @@ def same_number(what: str, layers: int, diff_ids: int) -> None:
 def _layer(files: Files, path: str, descriptor: Descriptor, diff_id: Digest) -> ArchivedLayer:
     what = f"{files.label}: layer {descriptor.digest}"
     if descriptor.media_type not in LAYERS:
-        kind = printable(descriptor.media_type)
+        kind = printable(descriptor.media_type, _SHOWN)
         raise InvalidImage(f"{what}: a layer of type {kind}, which cannot be unpacked")
     size = files.size(path)
     if size is None:
-        elsewhere = f" (it is kept at {printable(descriptor.urls[0])})" if descriptor.urls else ""
+        elsewhere = (
+            f" (it is kept at {printable(descriptor.urls[0], _SHOWN)})" if descriptor.urls else ""
+        )
         raise InvalidImage(f"{what}: missing from the archive{elsewhere}")
     if size != descriptor.size:
         raise InvalidImage(f"{what}: expected {descriptor.size} bytes, got {size}")

@@ -13,16 +13,27 @@ T = TypeVar("T")
 # distribution-spec, "Pushing manifests": registries should take at least 4 MiB.
 MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 8 << 20
+# A value takes up to a hundred bytes of memory for the two that it has in JSON.
+_MOST_VALUES = 500_000
 
 
-def decode(data: bytes, kind: type[T], what: str, *, limit: int = MANIFEST_LIMIT) -> T:
+def decode(
+    data: bytes,
+    kind: type[T],
+    what: str,
+    *,
+    limit: int = MANIFEST_LIMIT,
+    values: int = _MOST_VALUES,
+) -> T:
     """*data* as a *kind*; unknown fields are ignored.
 
-    Raises InvalidImage, beginning with *what*, for more than *limit* bytes, nesting too deep
-    to read, text that is not JSON and fields of the wrong type.
+    Raises InvalidImage, beginning with *what*, for more than *limit* bytes or about *values*
+    values, nesting too deep to read, text that is not JSON and fields of the wrong type.
     """
     if len(data) > limit:
         raise InvalidImage(f"{what}: {len(data)} bytes of JSON, at most {limit} are read")
+    if data.count(b",") > values:
+        raise InvalidImage(f"{what}: more than {values} values in JSON")
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_decode_other)
     except RecursionError:

@@ -107,7 +107,9 @@ def parse(data: bytes, what: str = "manifest") -> Manifest | Index:
 
 def _agree(what: str, declared: str | None, allowed: frozenset[MediaType]) -> None:
     if declared and declared not in allowed:
-        raise InvalidImage(f"{what}: the media type {printable(declared)!r} contradicts its fields")
+        raise InvalidImage(
+            f"{what}: the media type {printable(declared, 100)!r} contradicts its fields"
+        )
 
 
 def _document(of: Manifest | Index, **fields: object) -> bytes:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from overlayfs.errors import OverlayError
 from overlayfs.image.descriptor import MANIFESTS, REF_NAME, Descriptor
 from overlayfs.image.digest import Digest
+from overlayfs.image.json import MANIFEST_LIMIT
 from overlayfs.image.manifest import Index
 from overlayfs.image.reference import DEFAULT_DOMAIN, Reference
 from overlayfs.linux import locks
@@ -72,8 +73,10 @@ class Names:
             index = self._read()
             manifests = tuple(change(index.manifests))
             if manifests != index.manifests:
-                changed = replace(index, manifests=manifests)
-                publish(self._paths.index, changed.to_json(), through=drafts)
+                data = replace(index, manifests=manifests).to_json()
+                if len(data) > MANIFEST_LIMIT:  # it could not be read again
+                    raise OverlayError(f"store {self._paths.root}: no room for more names")
+                publish(self._paths.index, data, through=drafts)
 
     def _read(self) -> Index:
         data = self._paths.index.read_bytes()

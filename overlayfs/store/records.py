@@ -70,7 +70,7 @@ def read(path: Path, kind: type[Record]) -> Record | None:
     except FileNotFoundError:
         return None
     try:
-        return decode(data, kind, str(path), limit=_LIMIT)
+        return decode(data, kind, str(path), limit=_LIMIT, values=_LIMIT)
     except InvalidImage:
         return None
 
