@@ -40,6 +40,7 @@ MEMORY = 200 << 20
 COMMAND_MEMORY = 300 << 20
 # A message is one line that a person reads.
 LINE = 1000
+MOST_LINES = 25
 USER = 65534
 
 KNOWN = Made((tar(file("known", b"known")),))
@@ -165,8 +166,10 @@ def _give(base: Path) -> None:
 def _check_message(message: str, hint: str) -> None:
     lines = message.split("\n")
     assert all(line.isprintable() for line in lines), repr(message)
-    assert len(message) <= LINE, f"{len(message)} characters"
-    assert len(lines) == 1 or lines[0].endswith(":"), message  # a list to choose from
+    assert max(len(line) for line in lines) <= LINE, f"{len(message)} characters"
+    if len(lines) > 1:  # a list to choose from
+        assert lines[0].endswith(":")
+        assert len(lines) <= MOST_LINES
     assert "\n" not in hint
 
 

@@ -2,9 +2,12 @@
 
 from tests.hostile.case import Case
 from tests.hostile.corpus import (
+    archives,
     attributes,
+    documents,
     headers,
     kinds,
+    layouts,
     links,
     names,
     numbers,
@@ -15,6 +18,19 @@ from tests.hostile.corpus import (
 
 FAMILIES: dict[str, list[Case]] = {
     module.__name__.rpartition(".")[2]: module.CASES
-    for module in (paths, links, whiteouts, kinds, numbers, headers, sparse, names, attributes)
+    for module in (
+        paths,
+        links,
+        whiteouts,
+        kinds,
+        numbers,
+        headers,
+        sparse,
+        names,
+        attributes,
+        archives,
+        layouts,
+        documents,
+    )
 }
 CASES = [case for family in FAMILIES.values() for case in family]

@@ -142,6 +142,13 @@ CASES = [
         tree={"big": f"file {1 << 40} bytes links=2", "h": f"file {1 << 40} bytes links=2"},
     ),
     stack(
+        "hard-link-to-lower-deep-down",
+        (file("d/" * 500 + "f", b"1"),),
+        (file("d/x"), link("h", "d/" * 500 + "f")),
+        tree={("d/" * depth).rstrip("/"): "dir" for depth in range(1, 501)}
+        | {"d/x": "file", "d/" * 500 + "f": "file 1 links=2", "h": "file 1 links=2"},
+    ),
+    stack(
         "hard-links-to-lower-many-names",
         (file("f", b"1"),),
         tuple(link(f"h{at:03}", "f") for at in range(200)),

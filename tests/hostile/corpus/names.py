@@ -31,6 +31,14 @@ CASES = [
     one("name-too-long-link", symlink("n" * 300, "x"), says="a name of 300 bytes"),
     deep("path-longer-than-4096", 30, STEPS),
     deep("path-of-1000-directories", 1000),
+    one("path-of-3000-directories", file("d/" * 3000 + "f"), says="File name too long"),
+    one(
+        "path-of-3000-directories-by-links",
+        folder("d/" * 1800),
+        symlink("s", "d/" * 1800),
+        folder("s/" + "d/" * 1800),
+        says="File name too long",
+    ),
     one("path-of-32-kib", file("d/" * 16400 + "f"), says="a path of 32801 bytes"),
     one(
         "path-deeper-by-links",
