@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "overlayfs"
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "printable": (set(), set()),
+    "sizes": (set(), set()),
     "version": (set(), set()),
     "tarheaders": (set(), set()),
     "waiting": (set(), set()),
@@ -45,6 +46,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "tree": ({"union", "linux", "layers", "errors"}, {"trio"}),
     "fuse": ({"tree", "union", "linux", "errors", "printable"}, {"trio", "pyfuse3"}),
     "doctor": ({"store", "union", "linux", "errors"}, set()),
+    "tui": (
+        {"view", "image", "union", "errors", "printable", "sizes"},
+        {"textual", "rich"},
+    ),
     "daemon": ({"errors"}, set()),
     "serving": ({"layers", "tree", "fuse", "union", "linux", "errors", "waiting"}, set()),
     "mounting": (
@@ -74,8 +79,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             "archive",
             "image",
             "union",
+            "tui",
             "errors",
             "printable",
+            "sizes",
             "version",
             "waiting",
         },

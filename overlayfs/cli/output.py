@@ -8,6 +8,9 @@ from typing import Any
 import click
 
 from overlayfs.printable import printable
+from overlayfs.sizes import size
+
+__all__ = ["note", "print_json", "print_line", "print_table", "size"]
 
 
 def print_json(value: Any) -> None:
@@ -37,14 +40,3 @@ def path_text(path: bytes) -> str:
 def note(text: str) -> None:
     """One line on stderr: what a person may want to know and a script does not."""
     click.echo(f"pyoverlay: {printable(text)}", err=True)
-
-
-def size(count: float) -> str:
-    """*count* bytes in three digits: ``1.98 MB``."""
-    units = ["B", "kB", "MB", "GB", "TB"]
-    while count >= 999.5 and len(units) > 1:
-        count /= 1000
-        del units[0]
-    return (
-        f"{count:.0f} {units[0]}" if count >= 100 or units[0] == "B" else f"{count:.3g} {units[0]}"
-    )
