@@ -1,0 +1,1 @@
+"""A terminal explorer of images; the only part that draws screens."""
