@@ -22,6 +22,7 @@ COMMANDS = {
     "diff": "List what was changed in a mount.",
     "doctor": "Look for what is in the way of mounts.",
     "diff": "List what was changed in a mount, or differs between two images.",
+    "explore": "Explore an image in the terminal.",
     "export": "Write the files of an image or a mount as a tar.",
     "extract": "Unpack an image, or a directory of it.",
     "find": "Find files in an image.",
