@@ -31,7 +31,7 @@ class Directory:
     def __init__(self, name: bytes, parent: "Directory | None") -> None:
         self.name = name
         self.parent = parent
-        self.depth = parent.depth + 1 if parent else 0
+        self.depth: int = parent.depth + 1 if parent else 0
         self.children: dict[bytes, Directory] = {}
         self.inode: Inode | None = None
         self.opaque = False
