@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 255
 _LONGEST_TARGET = 4095
-# PATH_MAX allows 2,048, of one letter each; looking up takes time with the depth.
-_DEEPEST = 2048
 
 
 class Below(Protocol):
@@ -60,7 +58,7 @@ class LayerTree(Tree):
         self.files: defaultdict[Directory, dict[bytes, Body | None]] = defaultdict(dict)
         self.headers: dict[Directory, Header] = {}
         self._what = what
-        self._depths = {self.root: 0}
+        self._made = 0
         self._markers = Markers()
         self._links = Links(self, self._link_to)
 
@@ -157,14 +155,10 @@ class LayerTree(Tree):
         return found.header.target if found and found.kind is Kind.SYMLINK else None
 
     def add(self, parent: Directory, name: bytes) -> Directory:
-        depth = self._depths[parent] + 1
-        if depth > _DEEPEST:
-            raise InvalidImage(f"{self._what}: directories more than {_DEEPEST} deep")
-        if len(self._depths) > MOST_ENTRIES:
+        self._made += 1
+        if self._made > MOST_ENTRIES:
             raise InvalidImage(f"{self._what}: more than {MOST_ENTRIES} directories")
-        made = super().add(parent, name)
-        self._depths[made] = depth
-        return made
+        return super().add(parent, name)
 
     # -- the end -----------------------------------------------------------------------
 
