@@ -14,7 +14,13 @@ from overlayfs.errors import OverlayError
 
 ROOT = Path(__file__).parent.parent
 SEMANTICS = ROOT / "docs/semantics.md"
-DOCUMENTS = [SEMANTICS, ROOT / "docs/sharing.md", ROOT / "HACKING.md", ROOT / "README.md"]
+DOCUMENTS = [
+    SEMANTICS,
+    ROOT / "docs/inspect.md",
+    ROOT / "docs/sharing.md",
+    ROOT / "HACKING.md",
+    ROOT / "README.md",
+]
 EXPLAINED = ROOT / "scripts/lib/conformance-explained.txt"
 
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)(?:\[[^`]*\])?`")

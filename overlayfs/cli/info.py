@@ -84,7 +84,10 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
             ("Images", f"{store['images']}, with {store['names']} names"),
             ("Layers", f"{store['layers']}, {size(store['layers_size'])} unpacked"),
             ("Blobs", f"{store['blobs']}, {size(store['blobs_size'])}"),
-            ("Mounts", f"{store['mounts']}, and changes of {store['kept_changes']} that ended"),
+            (
+                "Mounts",
+                f"{store['mounts']}, and kept changes of {store['kept_changes']} that ended",
+            ),
             ("Free", size(store["free"])),
         ]
     return lines + [(name, version or "not there") for name, version in versions.items()]

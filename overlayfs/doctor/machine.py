@@ -15,7 +15,7 @@ from overlayfs.doctor.person import Person
 
 # Nobody's clock is before this software.
 _RELEASED = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
-_NEEDS_NOT = "root needs it not"
+_NEEDS_NOT = "root does not need it"
 # newuidmap(1): what rootless podman and buildah take at least.
 _ENOUGH_IDS = 65536
 

@@ -29,11 +29,32 @@ NAMES = [
 ]
 
 
-def doctor_after(prepare: str, store: Path, *enter: str) -> tuple[int, dict[str, Any]]:
-    """The exit code and the findings by name, after the shell commands *prepare* as root."""
-    script = f'{prepare}\nexec {" ".join(enter)} "$1" -m overlayfs doctor --json --root "$2"'
+# The process becomes the user by itself, after importing: the interpreter and the packages may
+# lie where only root goes.
+AS_NOBODY = """
+import os, sys
+from overlayfs.cli import doctor
+from overlayfs.cli.main import main
+from overlayfs.doctor import versions
+versions.pyfuse3()
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def doctor_after(prepare: str, store: Path, *python: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and the findings by name, after the shell commands *prepare* as root.
+
+    *python* is what the interpreter runs, the command itself unless said otherwise.
+    """
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-ec", script, "sh", sys.executable, store],
+        [
+            *("unshare", "--mount", "sh", "-ec", f'{prepare}\nshift; exec "$@"', "sh", store),
+            *(sys.executable, *(python or ("-m", "overlayfs"))),
+            *("doctor", "--json", "--root", store),
+        ],
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -65,14 +86,14 @@ def test_no_device(needs_root: None, tmp_path: Path) -> None:
 
 def test_a_disk_without_attributes(needs_root: None, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    prepare = 'mount -t ramfs none "$2"'
+    prepare = 'mount -t ramfs none "$1"'
     code, found = doctor_after(prepare, tmp_path / "store")
     assert (code, found["extended attributes"]["state"]) == (0, "warn")
 
 
 def test_a_full_disk(needs_root: None, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    code, found = doctor_after('mount -t tmpfs -o size=1m none "$2"', tmp_path / "store")
+    code, found = doctor_after('mount -t tmpfs -o size=1m none "$1"', tmp_path / "store")
     assert (code, found["free space"]["state"]) == (1, "fail")
 
 
@@ -92,7 +113,7 @@ def test_a_plain_user(needs_root: None, tmp_path: Path) -> None:
         f'mount --bind "{decoys}/fuse.conf" /etc/fuse.conf\n'
         f'for file in subuid subgid; do mount --bind "{decoys}/empty" /etc/$file; done\n',
         tmp_path / "store",
-        *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+        *("-c", AS_NOBODY),
     )
     assert code == 1
     states = {name: one["state"] for name, one in found.items()}
@@ -110,9 +131,9 @@ def test_the_store_of_somebody_else(needs_root: None, pyoverlay: PyOverlay, imag
         if folder.is_relative_to("/tmp/") and folder != Path("/tmp"):
             folder.chmod(folder.stat().st_mode | 0o011)
     pyoverlay.store.chmod(0o755)
-    as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    code, found = doctor_after("", pyoverlay.store, *as_nobody)
+    code, found = doctor_after("", pyoverlay.store, "-c", AS_NOBODY)
     assert (code, found["store directory"]["state"]) == (1, "fail")
+    assert "Permission denied" in found["store directory"]["said"]
 
 
 def test_info_says_what_the_lists_say(

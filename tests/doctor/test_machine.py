@@ -55,7 +55,7 @@ def test_fusermount_is_for_plain_users(needs_root: None, tmp_path: Path) -> None
     path = str(tmp_path)
     check(machine.fusermount(JANE, path), State.FAIL, "not on the path", "apt install fuse3")
     for person in (ROOT, ROOT_INSIDE):
-        check(machine.fusermount(person, path), State.OK, "root needs it not")
+        check(machine.fusermount(person, path), State.OK, "root does not need it")
     program = tmp_path / "fusermount3"
     program.touch(mode=0o755)
     check(machine.fusermount(JANE, path), State.FAIL, "not the rights of root", "chmod u+s")
@@ -83,7 +83,7 @@ def test_others_in_a_mount(tmp_path: Path, text: str | None, state: State, said:
         path.write_text(text)
     found = machine.allow_other(JANE, path)
     check(found, state, said, f"echo user_allow_other >> {path}" if state is State.WARN else "")
-    check(machine.allow_other(ROOT, path), State.OK, "root needs it not")
+    check(machine.allow_other(ROOT, path), State.OK, "root does not need it")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_user_namespaces(tmp_path: Path, settings: dict[str, str], said: str, fi
         path.write_text(f"{value}\n")
     if said:
         check(machine.user_namespaces(JANE, tmp_path), State.WARN, said, fix)
-        check(machine.user_namespaces(ROOT, tmp_path), State.OK, "root needs it not")
+        check(machine.user_namespaces(ROOT, tmp_path), State.OK, "root does not need it")
     else:
         check(machine.user_namespaces(JANE, tmp_path), State.OK, "allowed")
 
@@ -150,7 +150,7 @@ def test_subordinate_ids(
             path.write_text(f"# ids\n{text}\n")
     found = machine.id_ranges(JANE, *files, tools)
     check(found, state, said, "usermod --add-subuids" if state is State.WARN else "")
-    check(machine.id_ranges(ROOT, *files, tools), State.OK, "root needs it not")
+    check(machine.id_ranges(ROOT, *files, tools), State.OK, "root does not need it")
 
 
 def test_subordinate_ids_want_their_programs(tmp_path: Path, tools: str) -> None:
