@@ -100,8 +100,11 @@ class LayerTree(Tree):
             if kind is Kind.SYMLINK:
                 _check_target(header.target)
             above = self.reach(parent)
-            self._clear(above, name)
-            self.files[above][name] = Body(header)
+            here = self.files[above]
+            if name in here or name in above.children:
+                self._clear(above, name)
+            self._links.replaced((above, name))
+            here[name] = Body(header)
 
     def _directory(self, parent: bytes, name: bytes, header: Header) -> None:
         if not name:

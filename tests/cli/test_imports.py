@@ -76,6 +76,18 @@ def test_a_mount_of_a_stored_image_imports_only_what_serves(
     assert not daemon & (DRAWING | ADDING)
 
 
+@pytest.mark.parametrize("command", ["ls", "cat", "stat", "find"])
+def test_who_looks_into_a_stored_image_imports_nothing_for_archives(
+    pyoverlay: PyOverlay, image: Path, tmp_path: Path, command: str
+) -> None:
+    with pyoverlay.mounted(image, tmp_path / "mnt"):
+        pass
+    name = pyoverlay.json("images")[0]["names"][0]
+    found = imported(pyoverlay(command, f"{name}:/etc").stderr)
+    assert "overlayfs.view.unpacked" in found
+    assert not found & (SERVING | DRAWING | ADDING | {"overlayfs.tree", "socket", "subprocess"})
+
+
 def test_the_mount_program_does_without_subcommands_and_store(tmp_path: Path) -> None:
     for name in ("lower", "mnt"):
         (tmp_path / name).mkdir()

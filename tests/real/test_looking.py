@@ -77,6 +77,7 @@ def test_a_debian_is_what_find_and_a_mount_say(
         packed = view_snapshot(view)
     with pyoverlay.mounted(image, tmp_path / "root", "--read-only") as root:
         mounted = snapshot(root)
+        (name,) = pyoverlay.json("images")[0]["names"]
         for words in (
             ["-perm", "-4000"],
             ["-size", "+1M"],
@@ -85,11 +86,11 @@ def test_a_debian_is_what_find_and_a_mount_say(
         ):
             ours = [str(word).replace(str(root), "") for word in words]
             expected = run("find", root, *words, "-printf", r"/%P\n").splitlines()
-            found = pyoverlay.ok("find", "debian", *ours).splitlines()
+            found = pyoverlay.ok("find", name, *ours).splitlines()
             assert sorted(found) == sorted(expected), words
-        shown = run("ls", "-ln", "--time-style=long-iso", root / "etc").splitlines()[1:]
+        shown = run("ls", "-lnA", "--time-style=long-iso", root / "etc").splitlines()[1:]
     assert_same(mounted, packed)
-    listed = pyoverlay.ok("ls", "-ln", "debian:/etc").splitlines()
+    listed = pyoverlay.ok("ls", "-ln", f"{name}:/etc").splitlines()
     # But for directories, of which only a disk knows links and size.
     ours, theirs = (
         [line.split() for line in sorted(lines) if not line.startswith("d")]
