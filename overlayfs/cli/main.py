@@ -19,6 +19,7 @@ COMMANDS = {
     "completion": "Print the completion code for a shell.",
     "cp": "Copy a file or directory of an image to this machine.",
     "demo": "Build a small image, mount it, change it, and show what happens.",
+    "doctor": "Look for what is in the way of mounts.",
     "diff": "List what was changed in a mount, or differs between two images.",
     "doctor": "Look for what is in the way of mounts.",
     "explore": "Explore an image in the terminal.",
@@ -83,9 +84,6 @@ class Commands(click.Group):
             return None
         name = self._modules.get(cmd_name, cmd_name)
         command = importlib.import_module(f"overlayfs.cli.{name}").command
-        name = _MODULES.get(cmd_name, cmd_name.replace("-", ""))
-        module = importlib.import_module(f"overlayfs.cli.{name}")
-        command = module.command
         assert isinstance(command, click.Command)
         return command
 
