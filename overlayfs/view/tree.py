@@ -167,6 +167,12 @@ class LayerTree(Tree):
 
     def finish(self, below: Below) -> None:
         """Hide what is to be hidden, and complete hard links with what is *below*."""
+        try:
+            self._finish(below)
+        except OSError as exc:
+            raise InvalidImage(f"{self._what}: {exc.strerror}") from exc
+
+    def _finish(self, below: Below) -> None:
         self._markers.write(self, self._whiteout)
         for group in self._links.groups():
             names = list(group)
@@ -181,7 +187,7 @@ class LayerTree(Tree):
 
     def _whiteout(self, above: Directory, name: bytes) -> None:
         if name in self.files[above] or self._links.awaits((above, name)):
-            raise FileExistsError(name)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         self.files[above][name] = None
 
     def _complete(
