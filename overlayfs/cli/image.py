@@ -17,7 +17,7 @@ _LINES = {
 @click.group(
     name="image",
     cls=Commands,
-    lines=_LINES,
+    sections={"Commands": _LINES},
     modules=_MODULES,
     spellings={"list": "ls", "remove": "rm"},
     epilog="Each is the command that has the same name without `image`, or `images` and `rmi` "

@@ -13,43 +13,53 @@ from overlayfs.errors import OverlayError
 from overlayfs.printable import printable
 from overlayfs.version import VERSION
 
-# Loaded when used: drawing and mounting import much that `--help` and `ps` do not need.
-COMMANDS = {
-    "cat": "Print files of an image.",
-    "completion": "Print the completion code for a shell.",
-    "cp": "Copy a file or directory of an image to this machine.",
-    "demo": "Build a small image, mount it, change it, and show what happens.",
-    "doctor": "Look for what is in the way of mounts.",
-    "diff": "List what was changed in a mount, or differs between two images.",
-    "doctor": "Look for what is in the way of mounts.",
-    "explore": "Explore an image in the terminal.",
-    "export": "Write the files of an image or a mount as a tar.",
-    "extract": "Unpack an image, or a directory of it.",
-    "find": "Find files in an image.",
-    "history": "Show how an image came to be.",
-    "image": "Commands for images, as docker spells them.",
-    "images": "List the images in the store.",
-    "import": "Make an image of a root file system in a tar or a directory.",
-    "info": "Show what the store and this machine have.",
-    "inspect": "Show all that is known of images.",
-    "layers": "Tell what each layer of an image changes, and what is wasted.",
-    "load": "Put the images of an archive into the store.",
-    "ls": "List a directory of an image.",
-    "mount": "Mount an image.",
-    "prune": "Remove what nothing uses.",
-    "ps": "List the mounts.",
-    "rmi": "Remove images.",
-    "save": "Save images to an archive or a directory.",
-    "stat": "Tell all about a file of an image.",
-    "system": "Show what takes how much of the disk, and prune.",
-    "tag": "Give an image another name.",
-    "tree": "Draw the tree of an image, with sizes.",
-    "umount": "Unmount.",
-    "untag": "Take names from images.",
-    "verify": "Look for damage in the store, and repair it.",
-    "version": "Print the version.",
-    "which-layer": "Tell which layers of an image have a file.",
+# What is loaded when it is used: drawing and mounting import much that `--help` and `ps` need not.
+SECTIONS = {
+    "Mounts": {
+        "mount": "Mount an image.",
+        "umount": "Unmount.",
+        "ps": "List the mounts.",
+        "diff": "List what was changed in a mount, or differs between two images.",
+    },
+    "What an image is": {
+        "images": "List the images in the store.",
+        "inspect": "Show all that is known of images.",
+        "history": "Show how an image came to be.",
+        "layers": "Tell what each layer of an image changes, and what is wasted.",
+        "which-layer": "Tell which layers of an image have a file.",
+        "explore": "Explore an image in the terminal.",
+    },
+    "What is in it": {
+        "ls": "List a directory of an image.",
+        "cat": "Print files of an image.",
+        "stat": "Tell all about a file of an image.",
+        "find": "Find files in an image.",
+        "tree": "Draw the tree of an image, with sizes.",
+        "cp": "Copy a file or directory of an image to this machine.",
+        "extract": "Unpack an image, or a directory of it.",
+    },
+    "Names, and other places": {
+        "load": "Put the images of an archive into the store.",
+        "save": "Save images to an archive or a directory.",
+        "import": "Make an image of a root file system in a tar or a directory.",
+        "export": "Write the files of an image or a mount as a tar.",
+        "tag": "Give an image another name.",
+        "untag": "Take names from images.",
+        "rmi": "Remove images.",
+    },
+    "The store, and this machine": {
+        "system": "Show what takes how much of the disk, and prune.",
+        "prune": "Remove what nothing uses.",
+        "verify": "Look for damage in the store, and repair it.",
+        "info": "Show what the store and this machine have.",
+        "doctor": "Look for what is in the way of mounts.",
+        "demo": "Build a small image, mount it, change it, and show what happens.",
+        "image": "Commands for images, as docker spells them.",
+        "completion": "Print the completion code for a shell.",
+        "version": "Print the version.",
+    },
 }
+COMMANDS = {name: line for section in SECTIONS.values() for name, line in section.items()}
 
 # Commands that are called like no module can be, or otherwise than it.
 _MODULES = {"import": "import_", "which-layer": "whichlayer"}
@@ -57,7 +67,7 @@ _SPELLINGS = {"unmount": "umount"}
 
 
 class Commands(click.Group):
-    """Subcommands by name, *lines* of help for each; imported when they are called.
+    """Subcommands by name, a line of help for each, in *sections*; imported when called.
 
     *modules* has those that are not called like their module, *spellings* what people type
     for a name as well.
@@ -66,13 +76,14 @@ class Commands(click.Group):
     def __init__(
         self,
         *args: Any,
-        lines: Mapping[str, str],
+        sections: Mapping[str, Mapping[str, str]],
         modules: Mapping[str, str],
         spellings: Mapping[str, str],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._lines = lines
+        self._sections = sections
+        self._lines = {name: line for lines in sections.values() for name, line in lines.items()}
         self._modules = modules
         self._spellings = spellings
 
@@ -88,8 +99,9 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(self._lines.items()))
+        for title, lines in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl(list(lines.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -101,19 +113,20 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
-    lines=COMMANDS,
+    sections=SECTIONS,
     modules=_MODULES,
     spellings=_SPELLINGS,
     epilog="Examples:\n\n\b\n"
     "  pyoverlay mount image.tar /mnt/root\n"
-    "  pyoverlay ps\n"
     "  pyoverlay diff /mnt/root\n"
-    "  pyoverlay umount /mnt/root\n",
+    "  pyoverlay umount /mnt/root\n"
+    "  pyoverlay ls -l image.tar:/etc\n"
+    "  pyoverlay which-layer image.tar /etc/passwd\n",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(VERSION, prog_name="pyoverlay", message="%(prog)s %(version)s")
 def pyoverlay() -> None:
-    """Mount container images: look at them, change them, run what is in them."""
+    """Container images without a daemon: mount them, look into them, keep and share them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
