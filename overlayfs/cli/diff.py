@@ -1,6 +1,7 @@
 """``pyoverlay diff``: what was changed in a mount, or differs between two images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +11,17 @@ from overlayfs.cli.options import json_option, platform_option, root_option
 from overlayfs.cli.output import path_text, print_json, print_line
 from overlayfs.store.store import Store
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 LETTERS = {"added": "A", "modified": "C", "deleted": "D"}
+
+
+def _suggested(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    found = (suggestions.images, suggestions.mountpoints)
+    return [item for each in found for item in each(ctx, param, incomplete)]
 
 
 @click.command(
@@ -27,7 +38,7 @@ LETTERS = {"added": "A", "modified": "C", "deleted": "D"}
     nargs=-1,
     required=True,
     metavar="MOUNTPOINT | IMAGE IMAGE [PATH]",
-    shell_complete=suggestions.mountpoints,
+    shell_complete=_suggested,
 )
 @click.option("--stat", is_flag=True, help="Between images: count by directory.")
 @click.option("--times", is_flag=True, help="Between images: compare times as well.")

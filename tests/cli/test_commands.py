@@ -244,7 +244,9 @@ def test_bash_completes_commands_images_and_mount_points(
     with pyoverlay.mounted(image, root):
         assert completed(store, "pyoverlay mount d") == ["file,d", "plain,demo:latest"]
         assert completed(store, "pyoverlay umount ") == [f"plain,{root}"]
-        assert completed(store, f"pyoverlay diff {tmp_path}/r") == [f"plain,{root}"]
+        beneath = f"{tmp_path}/r"
+        assert completed(store, f"pyoverlay diff {beneath}") == [f"file,{beneath}", f"plain,{root}"]
+        assert completed(store, "pyoverlay diff d") == ["file,d", "plain,demo:latest"]
     assert completed(store, "pyoverlay umount ") == []
 
 
