@@ -52,6 +52,7 @@ class Tree(ABC):
 
     def __init__(self) -> None:
         self.root = Directory(b"", None)
+        self.made = 0
         self._recent: dict[bytes, Directory] = {}
 
     @abstractmethod
@@ -85,6 +86,7 @@ class Tree(ABC):
         """A new, empty directory."""
         _check_depth(parent, name)
         made = parent.children[name] = Directory(name, parent)
+        self.made += 1
         return made
 
     def forget(self, directory: Directory) -> None:

@@ -27,6 +27,12 @@ log = logging.getLogger(__name__)
 # Names of directories without an entry, all together; a tar of 1 MB can imply gigabytes.
 _MOST_IMPLIED = 64 << 20
 
+# What is kept in memory to the end: directories, and the paths of links and whiteouts.  Some
+# 600,000 directories, more than the largest images have in all their layers.
+_MOST_KEPT = 256 << 20
+_DIRECTORY = 450
+_NOTE = 500
+
 # What ``tarfile`` lets out when a header is not what it should be.
 _HOSTILE = (
     tarfile.TarError,
@@ -100,6 +106,8 @@ class _Writer:
         self._size = 0
         self._markers = Markers()
         self._links = Links(self.directories, self.directories.link)
+        self._kept = 0
+        self._fake_whiteouts = 0
 
     def read(self, blocks: Blocks) -> None:
         """Take every entry of the tar."""
@@ -107,6 +115,8 @@ class _Writer:
             self._entries += 1
             try:
                 self._take(entry, blocks)
+                if self._kept + self.directories.made * _DIRECTORY > _MOST_KEPT:
+                    raise ValueError("too many directories, links and whiteouts in one layer")
             except (ValueError, OverflowError, tarfile.TarError) as exc:
                 raise InvalidImage(f"{self._where(entry)}: {printable(str(exc))}") from exc
             except OverlayError as exc:
@@ -153,11 +163,14 @@ class _Writer:
         path = b"" if is_root else tar.path_of(tar.raw(entry.name))
         parent, _, name = path.rpartition(b"/")
         if self._markers.take(path):
+            self._kept += len(path) + _NOTE
             return
         if len(name) > 255:
             raise ValueError(f"a name of {len(name)} bytes")
         if entry.type == tarfile.LNKTYPE:
-            self._link(parent, name, tar.path_of(tar.raw(entry.linkname)))
+            target = tar.path_of(tar.raw(entry.linkname))
+            self._kept += len(path) + len(target) + _NOTE
+            self._link(parent, name, target)
             return
         kind = tar.KINDS.get(entry.type)
         if kind is None:
@@ -166,7 +179,10 @@ class _Writer:
         if is_device and not (0 <= entry.devmajor <= 0xFFF and 0 <= entry.devminor <= 0xFFFFF):
             raise ValueError(f"device {entry.devmajor}:{entry.devminor}")  # kdev_t.h
         if kind is Kind.CHAR and path and (entry.devmajor, entry.devminor) == (0, 0):
-            log.warning("%s: a device 0:0, taken for a whiteout", self._where(entry))
+            level = logging.DEBUG if self._fake_whiteouts else logging.WARNING
+            log.log(level, "%s: a device 0:0, taken for a whiteout", self._where(entry))
+            self._fake_whiteouts += 1
+            self._kept += len(path) + _NOTE
             self._markers.hide(path)
             return
         fields = entry.pax_headers
