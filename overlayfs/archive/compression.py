@@ -7,6 +7,7 @@ from typing import BinaryIO, Protocol, cast
 
 from isal import igzip_lib
 
+from overlayfs.archive.limits import Allowance
 from overlayfs.errors import InvalidImage
 from overlayfs.image.stream import Stream
 
@@ -48,15 +49,17 @@ def sniff(head: bytes) -> Compression:
     return Compression.NONE
 
 
-def decompressed(stream: BinaryIO, *, what: str = "layer") -> "Decompressed":
+def decompressed(
+    stream: BinaryIO, *, what: str = "layer", allowance: Allowance | None = None
+) -> "Decompressed":
     """The bytes that *stream* packs, whatever packs them; closing it closes *stream*.
 
     Several gzip members, zstd frames or xz streams one after the other count as one.  A read
     raises InvalidImage, beginning with *what*, when the stream is damaged or ends early, and
     when something else follows it; only NUL padding after gzip and xz is passed over.  No read
-    gives more than 1 MiB, so a bomb is as small as its reader lets it be.
+    gives more than 1 MiB, and all together no more than *allowance* allows.
     """
-    return Decompressed(stream, what)
+    return Decompressed(stream, what, allowance)
 
 
 class _Decoder(Protocol):
@@ -72,8 +75,10 @@ class _Decoder(Protocol):
 class Decompressed(Stream):
     """What ``decompressed`` gives; *compression* is known once something was read."""
 
-    def __init__(self, stream: BinaryIO, what: str) -> None:
+    def __init__(self, stream: BinaryIO, what: str, allowance: Allowance | None = None) -> None:
         super().__init__()
+        self._allowance = allowance
+        self._read = 0
         self._stream = stream
         self._what = what
         self._input = b""
@@ -87,10 +92,16 @@ class Decompressed(Stream):
             self.compression = sniff(self._peek(6))
         if self.compression is Compression.NONE:
             head, self._input = self._input, b""
-            return head or self._stream.read(max(n, _IN))
+            piece = head or self._stream.read(max(n, _IN))
+            if self._allowance is not None:
+                self._read += 0 if head else len(piece)
+                self._allowance.take(len(piece), packed=self._read)
+            return piece
         while self._decoder is not None or self._begins(self.compression):
             piece = self._decode(self._decoder or _decoder(self.compression))
             if piece:
+                if self._allowance is not None:
+                    self._allowance.take(len(piece), packed=self._read)
                 return piece
         return b""
 
@@ -139,6 +150,7 @@ class Decompressed(Stream):
         """The next *least* bytes of input, fewer at its end."""
         while len(self._input) - self._used < least and (piece := self._stream.read(_IN)):
             self._input, self._used = self._input[self._used :] + piece, 0
+            self._read += len(piece)
         return self._input[self._used : self._used + least]
 
     def close(self) -> None:

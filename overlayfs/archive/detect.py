@@ -17,6 +17,7 @@ from overlayfs.archive.directory import directory_images
 from overlayfs.archive.docker import is_v1, saved_images, v1_images
 from overlayfs.archive.files import DirectoryFiles, Files
 from overlayfs.archive.image import ArchivedImage, Contents
+from overlayfs.archive.limits import Allowance
 from overlayfs.archive.location import Location, Transport
 from overlayfs.archive.members import TarFiles
 from overlayfs.archive.oci import layout_images, with_config
@@ -185,7 +186,8 @@ def _copied(fd: int, scratch: Path, label: str) -> int:
     except OSError as exc:
         raise OverlayError(f"{printable(str(scratch))}: {exc.strerror}") from exc
     raw = FileIO(os.dup(fd), "rb")
-    with copy, decompressed(raw, what=label) as data:
+    allowance = Allowance(os.fstat(fd).st_size, label, into=scratch)
+    with copy, decompressed(raw, what=label, allowance=allowance) as data:
         head = b""
         while len(head) < tarfile.BLOCKSIZE and (piece := _read(data, label)):
             head += piece

@@ -13,6 +13,7 @@ from overlayfs.archive.choice import Found, Variant, familiar
 from overlayfs.archive.compression import decompressed
 from overlayfs.archive.files import Files
 from overlayfs.archive.image import ArchivedLayer, Contents, same_number
+from overlayfs.archive.limits import Allowance
 from overlayfs.errors import InvalidImage
 from overlayfs.image.config import ImageConfig
 from overlayfs.image.digest import Digest, HashingReader
@@ -141,7 +142,10 @@ def _load_v1(files: Files, top: str, diff_id: Callable[[str], Digest]) -> Conten
 
 def _diff_id(files: Files, path: str) -> Digest:
     """Nothing in such an archive says what the layer must be, so it is what it is."""
-    with HashingReader(decompressed(files.open(path), what=files.named(path))) as stream:
+    what = files.named(path)
+    allowance = Allowance(files.size(path) or 0, what)
+    plain = decompressed(files.open(path), what=what, allowance=allowance)
+    with HashingReader(plain) as stream:
         while stream.read(1 << 20):
             pass
         return stream.digest

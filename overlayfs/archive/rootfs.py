@@ -13,6 +13,7 @@ from typing import Self
 
 from overlayfs.archive.compression import decompressed
 from overlayfs.archive.files import FileRange
+from overlayfs.archive.limits import Allowance
 from overlayfs.archive.writing.folder import write_folder
 from overlayfs.archive.writing.output import FileSink, refused
 from overlayfs.archive.writing.sinks import Hashing
@@ -104,7 +105,8 @@ def _found(fd: int, label: str) -> RootTar:
     """The tar in the regular file *fd*, read once to know its diff id."""
     size = os.fstat(fd).st_size
     packed = FileRange(os.dup(fd), 0, size, label)
-    with HashingReader(decompressed(packed, what=label)) as tar:
+    plain = decompressed(packed, what=label, allowance=Allowance(size, label))
+    with HashingReader(plain) as tar:
         head = b""
         while len(head) < BLOCK and (piece := tar.read(BLOCK - len(head))):
             head += piece

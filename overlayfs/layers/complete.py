@@ -7,7 +7,7 @@ file of a lower layer brings that file up, as the kernel's overlayfs does for li
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,8 +176,16 @@ def _is_directory(below: Below, path: bytes) -> bool:
     return inode is not None and inode.kind is Kind.DIRECTORY
 
 
-def complete(root: Path, fmt: Format, needed: Completion, below: Below, *, name: str) -> None:
-    """Do to the layer directory *root* what is *needed*.
+def complete(
+    root: Path,
+    fmt: Format,
+    needed: Completion,
+    below: Below,
+    *,
+    name: str,
+    copied: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Do to the layer directory *root* what is *needed*; *copied* is told of bytes to copy.
 
     Raises InvalidImage, beginning with *name*, for a link to what is not there.
     """
@@ -185,7 +193,7 @@ def complete(root: Path, fmt: Format, needed: Completion, below: Below, *, name:
         layer = Layer(root, fmt, 0)
         try:
             own = frozenset(path for path, _ in needed.foreign)
-            work = _Work(layer, below, own, name)
+            work = _Work(layer, below, own, name, copied)
             for path, target in needed.foreign:
                 work.link(path, target)
             for path in needed.needless:
@@ -200,8 +208,16 @@ def complete(root: Path, fmt: Format, needed: Completion, below: Below, *, name:
 
 
 class _Work:
-    def __init__(self, layer: Layer, below: Below, own: frozenset[bytes], name: str) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        below: Below,
+        own: frozenset[bytes],
+        name: str,
+        copied: Callable[[int], None],
+    ) -> None:
         """*own* are the paths that the layer gives to lower files."""
+        self._copied = copied
         self._layer = layer
         self._below = below
         self._own = own
@@ -296,6 +312,7 @@ class _Work:
                 old = source.open_file(fd, last)
                 new = self._inodes.create(at, name, inode)
                 try:
+                    self._copied(os.fstat(old).st_blocks * 512)
                     files.copy_data(old, new, os.fstat(old).st_size)
                     self._inodes.dress(new, inode)
                 finally:

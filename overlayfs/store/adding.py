@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 from msgspec.structs import replace
 
+from overlayfs.archive.limits import Allowance
 from overlayfs.errors import InvalidImage
 from overlayfs.image.config import ImageConfig
 from overlayfs.image.descriptor import Descriptor, MediaType, oci_twin
@@ -73,6 +74,7 @@ class Adding:
         self._blobs: dict[tuple[Digest, Digest | None], BlobRecord] = {}
         self._made: dict[str, Path] = {}  # final name -> draft
         self._chains: list[tuple[Step, str]] = []
+        self._allowance: Allowance | None = None
 
     def locks(self) -> list[Path]:
         """The locks to hold meanwhile, in the order in which everybody takes them."""
@@ -97,7 +99,10 @@ class Adding:
         return self._manifest()
 
     def _read(self, advance: Callable[[int], None]) -> None:
-        intake = Intake(self._format, advance)
+        self._allowance = Allowance(
+            sum(job.source.size for job in self._jobs), "the image", into=self._drafts
+        )
+        intake = Intake(self._format, advance, self._allowance)
         # The longest first, so that the last one to end did not begin last.
         jobs = sorted(self._jobs, key=lambda job: -job.source.size)
         workers = min(len(jobs), os.cpu_count() or 1, _MOST_WORKERS)
@@ -163,7 +168,8 @@ class Adding:
         needed = completion(taken.unpacked, under)
         if needed:
             what = f"layer {step.diff_id}"
-            complete(tree(taken.folder), self._format, needed, under, name=what)
+            copied = self._allowance.write if self._allowance else _ignore
+            complete(tree(taken.folder), self._format, needed, under, name=what, copied=copied)
         write_record(taken.folder, step, taken.unpacked, needed)
         name = name_of(step, needed)
         self._made[name] = taken.folder

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from overlayfs.archive.compression import Compression, decompressed
 from overlayfs.archive.gzip import GzipEncoder
+from overlayfs.archive.limits import Allowance
 from overlayfs.errors import InvalidImage
 from overlayfs.image.descriptor import Descriptor, MediaType
 from overlayfs.image.digest import Digest, verified
@@ -52,9 +53,15 @@ class Taken:
 class Intake:
     """Takes layers into drafts; ``stop`` ends all of them."""
 
-    def __init__(self, fmt: Format, advance: Callable[[int], None]) -> None:
-        """*advance* is told of bytes that were read, by any thread."""
+    def __init__(
+        self, fmt: Format, advance: Callable[[int], None], allowance: Allowance | None = None
+    ) -> None:
+        """*advance* is told of bytes that were read, by any thread.
+
+        *allowance* is for all layers together; layers that were taken in before need none.
+        """
         self._format = fmt
+        self._allowance = allowance
         self._advance = advance
         self._stop = threading.Event()
 
@@ -81,7 +88,7 @@ class Intake:
             # Entered last: the threads have ended when the blob is closed.
             threads = stack.enter_context(ThreadPoolExecutor(2, "layer"))
             files = Pipe(self._stop) if tree else None
-            work = _Reading(source, raw, folder, what, files, threads, self._stop)
+            work = _Reading(source, raw, folder, what, files, threads, self._stop, self._allowance)
             reading = threads.submit(work.run)
             try:
                 unpacked = self._unpack(files, folder, what) if files else None
@@ -114,8 +121,10 @@ class _Reading:
         files: Pipe | None,
         threads: ThreadPoolExecutor,
         stop: threading.Event,
+        allowance: Allowance | None,
     ) -> None:
         self._source = source
+        self._allowance = allowance
         self._raw = raw
         self._folder = folder
         self._what = what
@@ -147,7 +156,7 @@ class _Reading:
             else self._raw
         )
         tee = _Tee(raw, file, hashed=wanted is None)
-        plain = decompressed(tee, what=self._what)
+        plain = decompressed(tee, what=self._what, allowance=self._allowance)
         tar = verified(plain, diff_id, what=self._what)
         piece = tar.read(_PIECE)
         media_type = _KEPT.get(plain.compression or Compression.NONE)

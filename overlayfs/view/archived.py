@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from overlayfs.archive.compression import Compression, decompressed, sniff
 from overlayfs.archive.files import FileRange
+from overlayfs.archive.limits import Allowance
 from overlayfs.errors import InvalidImage
 from overlayfs.image.digest import Digest, verified
 from overlayfs.image.source import LayerSource
@@ -99,7 +100,8 @@ class ArchivedPart:
             return FileTape(os.dup(raw.fileno()), raw.start, raw.size)
 
     def _stream(self) -> BinaryIO:
-        plain = decompressed(self._source.open(), what=self._what)
+        allowance = Allowance(self._source.size, self._what)
+        plain = decompressed(self._source.open(), what=self._what, allowance=allowance)
         return verified(plain, self._source.diff_id, what=self._what)
 
     # -- attributes --------------------------------------------------------------------

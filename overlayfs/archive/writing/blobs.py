@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from overlayfs.archive.compression import Compression, decompressed, sniff
 from overlayfs.archive.files import FileRange
+from overlayfs.archive.limits import Allowance
 from overlayfs.archive.writing.output import FileSink
 from overlayfs.archive.writing.packing import Packing
 from overlayfs.archive.writing.sinks import Hashing, Packed
@@ -103,7 +104,7 @@ class Blobs:
         if compression is Compression.NONE:
             return Descriptor(_TYPES[compression], layer.diff_id, layer.size)
         raw = HashingReader(layer.open())
-        with verified(decompressed(raw, what=what), layer.diff_id, what=what) as tar:
+        with verified(_plain(layer, raw, what), layer.diff_id, what=what) as tar:
             while tar.read(_PIECE):
                 self._check()
         return Descriptor(_TYPES[compression], raw.digest, raw.count)
@@ -117,7 +118,7 @@ class Blobs:
             stream = verified(stream, given.digest, given.size, what=what)
         scratch = printable(str(self._scratch))
         with (
-            verified(decompressed(stream, what=what), layer.diff_id, what=what) as tar,
+            verified(_plain(layer, stream, what), layer.diff_id, what=what) as tar,
             tempfile.TemporaryFile(dir=self._scratch, buffering=0) as file,
         ):
             blob = Hashing(FileSink(file.fileno(), f"{what}: {scratch}"))
@@ -147,3 +148,7 @@ def _head(stream: BinaryIO) -> bytes:
     while len(head) < _HEAD and (piece := stream.read(_HEAD - len(head))):
         head += piece
     return head
+
+
+def _plain(layer: LayerSource, packed: BinaryIO, what: str) -> BinaryIO:
+    return decompressed(packed, what=what, allowance=Allowance(layer.size, what))
