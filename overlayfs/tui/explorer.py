@@ -107,7 +107,7 @@ class Explorer(App[Failure]):
         self._taking = Taking(self, self._reading, environ)
 
     def compose(self) -> ComposeResult:
-        yield Static(summary.headline(self._subject, None), id="headline", markup=False)
+        yield Static(id="headline", markup=False)
         with Horizontal(id="panes"):
             yield LayerList(self._subject.steps, id="layers")
             with Vertical(id="files"):
@@ -160,7 +160,6 @@ class Explorer(App[Failure]):
             self.file_tree.keep(model.root)
             if found is not None:
                 self.file_tree.reveal(found)
-        self.query_one("#headline", Static).update(summary.headline(self._subject, model))
         self.say("")
         self._changed()
 
@@ -204,17 +203,19 @@ class Explorer(App[Failure]):
         said += ["by size"] if outline.by_size else []
         said += [f"search: {words.one_line(self._needle)}"] if self._needle else []
         files.border_subtitle = Text(", ".join(said))
-        self._draw_heading()
+        self._draw_headings()
         self._tell()
 
-    def _draw_heading(self) -> None:
+    def _draw_headings(self) -> None:
         width = self.file_tree.scrollable_content_region.width
         self.query_one("#heading", Static).update(heading(width, self.file_tree.options))
+        headline = self.query_one("#headline", Static)
+        headline.update(summary.headline(self._subject, self.model, headline.content_size.width))
 
     def on_resize(self) -> None:
         """More is told where there is room."""
         self.query_one("#details", Static).styles.height = 7 if self.size.height < 40 else 10
-        self.call_after_refresh(self._draw_heading)
+        self.call_after_refresh(self._draw_headings)
 
     @on(Lines.Moved)
     def _moved(self, event: Lines.Moved) -> None:
@@ -329,7 +330,7 @@ class Explorer(App[Failure]):
         """Show what is wasted, or not."""
         options = self.file_tree.options
         self.file_tree.set_options(options._replace(waste=not options.waste))
-        self._draw_heading()
+        self._draw_headings()
 
     # -- searching and filtering ---------------------------------------------------------------
 

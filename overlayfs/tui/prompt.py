@@ -66,8 +66,10 @@ class Prompt(Horizontal):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """The answer."""
         event.stop()
-        self._close()
-        self._done(event.value)
+        # A second Enter may come before the focus is elsewhere.
+        if self.display:
+            self._close()
+            self._done(event.value)
 
     def action_cancel(self) -> None:
         """No answer."""

@@ -12,6 +12,7 @@ from overlayfs.tui.node import Change
 from overlayfs.tui.subject import Subject
 
 _MOST_WASTE = 20
+_LEAST_TITLE = 12
 
 
 def of_image(subject: Subject, model: Model) -> Text:
@@ -19,19 +20,21 @@ def of_image(subject: Subject, model: Model) -> Text:
     return Text("\n").join([*_what(subject, model), *_layers(subject, model), *_waste(model)])
 
 
-def headline(subject: Subject, model: Model | None) -> Text:
-    """The image in one line."""
-    line = Text(words.one_line(subject.title), BOLD, no_wrap=True, end="", overflow="ellipsis")
-    if subject.config is not None:
-        line.append(f"  {subject.config.id.hex[:12]}", DIM)
+def headline(subject: Subject, model: Model | None, width: int) -> Text:
+    """The image in one line of *width* cells; of a long name the end is left."""
     layers = sum(step.number is not None for step in subject.steps)
-    line.append(f"  {words.count(layers, 'layer')}", "")
+    figures = Text(f"  {words.count(layers, 'layer')}")
     if model is not None:
-        line.append(f"  {size(_shown(subject, model))}", "")
-        line.append(f"  efficiency {percent(model.efficiency)}", "")
+        figures.append(f"  {size(_shown(model))}")
+        figures.append(f"  efficiency {percent(model.efficiency)}")
         wasted = sum(model.wasted.values())
-        line.append(f"  wasted {size(wasted)}", WASTE if wasted else "")
-    return line
+        figures.append(f"  wasted {size(wasted)}", WASTE if wasted else "")
+    title = words.one_line(subject.title)
+    room = max(width - figures.cell_len, _LEAST_TITLE)
+    if len(title) > room:
+        title = f"…{title[1 - room :]}"
+    line = Text(title, BOLD, no_wrap=True, end="", overflow="ellipsis")
+    return line.append_text(figures)
 
 
 def percent(part: float) -> str:
@@ -39,7 +42,7 @@ def percent(part: float) -> str:
     return "100 %" if part >= 1 else f"{min(part * 100, 99.9):.1f} %"
 
 
-def _shown(subject: Subject, model: Model) -> int:
+def _shown(model: Model) -> int:
     return model.root.size_at(max(model.brought, default=1))
 
 
@@ -55,7 +58,7 @@ def _what(subject: Subject, model: Model) -> Iterator[Text]:
         for title, command in runs.items():
             if command:
                 yield Text(f"{title:<11} {words.one_line(' '.join(command))}")
-    yield Text(f"in sight    {size(_shown(subject, model))} of files")
+    yield Text(f"in sight    {size(_shown(model))} of files")
     yield Text(f"in layers   {size(model.total)}")
     yield Text(f"wasted      {size(sum(model.wasted.values()))}")
     yield Text(f"efficiency  {percent(model.efficiency)}")
