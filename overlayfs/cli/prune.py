@@ -56,7 +56,7 @@ def command(
             print_json(_plan_as_dict(store, planned))
             return
         _show(store, planned, to_stderr=as_json)
-        if dry_run:
+        if dry_run or not (planned.images or any(store.sizes(planned.garbage).values())):
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             note("nothing was removed; --force does it without asking")
