@@ -25,7 +25,7 @@ def test_beyond_what_is_harmless_the_ratio_counts() -> None:
     allowance = Allowance(MB, "x.tar", limits=Limits(ratio=10, beyond=20 * MB))
     allowance.take(20 * MB)
     with pytest.raises(
-        InvalidImage, match="x.tar unpacks to more than 20 MiB, over 10 times"
+        InvalidImage, match=r"x\.tar unpacks to more than 20 MiB, over 10 times"
     ) as caught:
         allowance.take(1)
     assert (
