@@ -40,13 +40,15 @@ def sniff(head: bytes) -> Compression:
     if head.startswith(b"\x1f\x8b\x08"):
         return Compression.GZIP
     # RFC 8878, 3.1.1 and 3.1.2: a frame, or a skippable one in front of it.
-    if head.startswith(b"\x28\xb5\x2f\xfd") or (
-        head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
-    ):
+    if head.startswith(b"\x28\xb5\x2f\xfd") or _is_skippable(head):
         return Compression.ZSTD
     if head.startswith(b"\xfd7zXZ\0"):
         return Compression.XZ
     return Compression.NONE
+
+
+def _is_skippable(head: bytes) -> bool:
+    return head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
 
 
 def decompressed(
@@ -135,6 +137,8 @@ class Decompressed(Stream):
             padded = True
             rest = self._input[self._used :].lstrip(b"\0")
             self._input, self._used = rest, 0
+        if compression is Compression.ZSTD:
+            self._skip_frames()
         head = self._peek(6)
         if not head:
             return False
@@ -142,6 +146,17 @@ class Decompressed(Stream):
         if sniff(head) is not compression or (padded and compression is Compression.GZIP):
             raise self._garbage()
         return True
+
+    def _skip_frames(self) -> None:
+        """Pass over skippable frames (RFC 8878, 3.1.2), of which there may be millions."""
+        while len(head := self._peek(8)) == 8 and _is_skippable(head):
+            left = 8 + int.from_bytes(head[4:8], "little")
+            while left:
+                if not self._peek(1):
+                    raise InvalidImage(f"{self._what}: the zstd data end too early")
+                step = min(left, len(self._input) - self._used)
+                self._used += step
+                left -= step
 
     def _garbage(self) -> InvalidImage:
         return InvalidImage(f"{self._what}: something else follows the {self.compression} data")
