@@ -1,7 +1,7 @@
 """One hostile image: how it is made, and what must come of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from overlayfs.union.names import Format
@@ -78,6 +78,11 @@ class Case:
     tree: Callable[[Ground], Tree] | None = None
     says: str | None = None
     spare: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def given(self, env: Mapping[str, str]) -> "Case":
+        """The same with these variables in the environment."""
+        return replace(self, env=env)
 
     def expected(self, ground: Ground, fmt: Format) -> Tree | str:
         """The tree, or a part of the message."""

@@ -94,7 +94,9 @@ def _text(data: bytes) -> str:
 # -- in this process ------------------------------------------------------------------------
 
 
-def in_store(ground: Ground, spec: Path | str, fmt: Format) -> Outcome:
+def in_store(
+    ground: Ground, spec: Path | str, fmt: Format, env: Mapping[str, str] | None = None
+) -> Outcome:
     """What a store in the format *fmt* makes of *spec*, beside an image that it has already.
 
     It is done in a process of its own, for the plain format that of a plain user.
@@ -120,6 +122,7 @@ def in_store(ground: Ground, spec: Path | str, fmt: Format) -> Outcome:
         assert store.format is fmt
         known = _add(store, str(write_tar(home / "known.tar", from_1_10([(KNOWN, ["known:1"])]))))
         before = _kept(store.root)
+        os.environ |= env or {}
         os.write(memory, b"5")  # proc_pid_clear_refs(5): the highest is counted anew
         began = _memory("VmRSS")
         try:

@@ -26,7 +26,7 @@ def test_case(case: Case, fmt: Format, tmp_path: Path, needs_root: None) -> None
     spec = case.build(ground)
     expected = case.expected(ground, fmt)
     before = snapshot(ground.outside), inodes(ground.outside)
-    outcome = in_store(ground, spec, fmt)
+    outcome = in_store(ground, spec, fmt, case.env)
     assert (snapshot(ground.outside), inodes(ground.outside)) == before
     if isinstance(expected, str):
         assert outcome.tree is None, "it was taken"

@@ -4,6 +4,7 @@ from tests.hostile.case import Case
 from tests.hostile.corpus import (
     archives,
     attributes,
+    bombs,
     documents,
     headers,
     kinds,
@@ -31,6 +32,7 @@ FAMILIES: dict[str, list[Case]] = {
         archives,
         layouts,
         documents,
+        bombs,
     )
 }
 CASES = [case for family in FAMILIES.values() for case in family]
