@@ -91,6 +91,7 @@ class Explorer(App[Failure]):
     #layers, #files { border-title-color: $text; border-subtitle-color: $text-muted; }
     #tree { height: 1fr; }
     #details { height: 7; border: round $panel-lighten-1; padding: 0 1; }
+    #details { text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
     def __init__(self, subject: Subject, environ: Mapping[str, str]) -> None:
@@ -234,9 +235,7 @@ class Explorer(App[Failure]):
     # -- details -------------------------------------------------------------------------------
 
     def _tell(self) -> None:
-        lines = Text("\n").join(self._known())
-        lines.no_wrap, lines.overflow = True, "ellipsis"
-        self.query_one("#details", Static).update(lines)
+        self.query_one("#details", Static).update(Text("\n").join(self._known()))
 
     def _known(self, *, full: bool = False) -> list[Text]:
         """What is known of the file or the layer that is selected."""

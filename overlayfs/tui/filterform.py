@@ -21,6 +21,19 @@ _CHANGES: tuple[tuple[str, Change | None], ...] = (
 )
 
 
+class Tick(Checkbox):
+    """A check box that looks different when it is ticked without colours as well."""
+
+    def on_mount(self) -> None:
+        """Begin with what is ticked."""
+        self.BUTTON_INNER = "X" if self.value else " "
+
+    def watch_value(self) -> None:
+        """Draw the tick, or none."""
+        self.BUTTON_INNER = "X" if self.value else " "
+        super().watch_value()
+
+
 class FilterForm(ModalScreen[Filter | None]):
     """Asks for a filter, beginning with *current*; gives None when the user gives up."""
 
@@ -56,11 +69,9 @@ class FilterForm(ModalScreen[Filter | None]):
             with Grid():
                 for name, change in _CHANGES:
                     ticked = change not in current.without
-                    yield Checkbox(name, ticked, id=name, compact=True)
-                yield Checkbox(
-                    "set-user-ID, -group-ID", current.privileged, id="suid", compact=True
-                )
-                yield Checkbox("hidden by later ones", current.hidden, id="hidden", compact=True)
+                    yield Tick(name, ticked, id=name, compact=True)
+                yield Tick("set-user-ID, -group-ID", current.privileged, id="suid", compact=True)
+                yield Tick("hidden by later ones", current.hidden, id="hidden", compact=True)
             with Horizontal():
                 yield Static("name (*.py, /etc/*)", markup=False)
                 yield Input(current.glob, id="glob", compact=True)

@@ -58,7 +58,7 @@ def _what(subject: Subject, model: Model) -> Iterator[Text]:
         for title, command in runs.items():
             if command:
                 yield Text(f"{title:<11} {words.one_line(' '.join(command))}")
-    yield Text(f"in sight    {size(_shown(model))} of files")
+    yield Text(f"visible     {size(_shown(model))} of files")
     yield Text(f"in layers   {size(model.total)}")
     yield Text(f"wasted      {size(sum(model.wasted.values()))}")
     yield Text(f"efficiency  {percent(model.efficiency)}")

@@ -324,8 +324,11 @@ def test_the_form_filters_by_name_size_and_suid(drive: Drive) -> None:
         await person.press("tab", "plus", "f")
         form = person.app.screen
         assert isinstance(form, FilterForm)
+        assert "▐ ▌ set-user-ID" in "\n".join(person.screen())
         form.query_one("#suid", Checkbox).focus()
-        await person.press("space", "enter")
+        await person.press("space")
+        assert "▐X▌ set-user-ID" in "\n".join(person.screen())
+        await person.press("enter")
         assert person.shown() == ["/", "/bin", "/bin/su"]
         assert person.state == "filter: suid"
         await person.press("f", "escape")
