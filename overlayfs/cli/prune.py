@@ -1,5 +1,6 @@
 """``pyoverlay prune``: what nothing uses goes."""
 
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from overlayfs.store.removing import Planned, Pruning
 from overlayfs.store.store import Store
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_AGO = re.compile(r"(?:[0-9]+[smhdw])+")
 
 
 @click.command(
@@ -142,11 +144,12 @@ def _is_older(config: ImageConfig, before: datetime) -> bool:
 
 
 def _time(text: str, now: datetime) -> datetime:
-    if text[-1:] in _UNITS and text[:-1].isdecimal():
-        return now - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
     try:
+        if _AGO.fullmatch(text):
+            parts = re.findall(r"([0-9]+)(.)", text)
+            return now - timedelta(seconds=sum(int(n) * _UNITS[unit] for n, unit in parts))
         when = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise OverlayError(
             f"--filter until={printable(text)}: not a time", hint="write 2026-01-31, or 24h"
         ) from None

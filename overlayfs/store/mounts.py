@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -126,8 +127,9 @@ class MountDirectory:
         """
         record = self.read()
         if record is not None and self.has_changes:
-            self.write(msgspec.structs.replace(record, ended=True))
-            return True
+            with suppress(FileNotFoundError):  # somebody else removes it just now
+                self.write(msgspec.structs.replace(record, ended=True))
+                return True
         self.remove()
         return False
 

@@ -78,6 +78,7 @@ class Store:
         """
         paths = Paths((root or default_root()).absolute())
         try:
+            _check_owner(paths.root)
             if not paths.settings.exists():
                 _create(paths)
             found = decode(paths.settings.read_bytes(), _Settings, str(paths.settings))
@@ -87,13 +88,6 @@ class Store:
                 f"store {paths.root}: {os.fsdecode(where)}: {exc.strerror}",
                 hint="choose another place with --root or PYOVERLAY_ROOT",
             ) from exc
-        owner = paths.root.stat().st_uid
-        if owner != os.geteuid() and owner != 0:
-            # Who may write there could lead us anywhere.
-            raise OverlayError(
-                f"store {paths.root}: belongs to user {owner}",
-                hint="choose your own with --root or PYOVERLAY_ROOT",
-            )
         if found.version != _VERSION:
             raise OverlayError(f"store {paths.root}: made by another version of pyoverlay")
         if found.format is Format.KERNEL and os.geteuid() != 0:
@@ -421,6 +415,19 @@ class Store:
 
 def _names(known: Iterable[Descriptor], digest: Digest) -> list[str]:
     return [name for one in known if one.digest == digest and (name := name_of(one))]
+
+
+def _check_owner(root: Path) -> None:
+    """Refuse a folder of another user: who may write there could lead us anywhere."""
+    try:
+        owner = root.stat().st_uid
+    except FileNotFoundError:
+        return
+    if owner not in (0, os.geteuid()):
+        raise OverlayError(
+            f"store {root}: belongs to user {owner}",
+            hint="choose your own with --root or PYOVERLAY_ROOT",
+        )
 
 
 def _create(paths: Paths) -> None:

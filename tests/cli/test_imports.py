@@ -44,11 +44,11 @@ def test_help_imports_nothing_but_the_command_line(pyoverlay: PyOverlay) -> None
     assert {name for name in found if name.startswith("overlayfs.cli.")} == {"overlayfs.cli.main"}
 
 
-@pytest.mark.parametrize("command", ["ps", "images", "umount"])
+@pytest.mark.parametrize("command", ["ps", "images", "umount", "prune", "rmi", "untag"])
 def test_who_looks_at_the_store_imports_no_layers(
     pyoverlay: PyOverlay, tmp_path: Path, command: str
 ) -> None:
-    done = pyoverlay(command, *([tmp_path] if command == "umount" else []))
+    done = pyoverlay(command, *([tmp_path] if command in ("umount", "rmi", "untag") else []))
     found = imported(done.stderr)
     assert "overlayfs.store.store" in found
     assert not found & (SERVING | DRAWING | ADDING | LAYERS | SELDOM)

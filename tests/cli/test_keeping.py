@@ -286,11 +286,12 @@ def test_filters(pyoverlay: PyOverlay, tmp_path: Path) -> None:
 
     assert chosen() == ["n:0", "n:1", "n:2"]
     assert chosen("until=24h") == ["n:0", "n:1"]
+    assert chosen("until=1h30m") == ["n:0", "n:1"]
     assert chosen("until=2022-01-01") == ["n:0"]
     assert chosen("label=keep") == chosen("label=keep=yes") == ["n:0"]
     assert chosen("label!=keep") == ["n:1", "n:2"]
     assert chosen("label=keep=no") == chosen("label=keep", "until=2019-01-01") == []
-    for wrong in ("until=never", "name=x", "label"):
+    for wrong in ("until=never", "until=", f"until={10**30}d", "name=x", "label"):
         done = pyoverlay("prune", "--filter", wrong)
         assert done.returncode == 1
         assert f"--filter {wrong}: " in done.stderr

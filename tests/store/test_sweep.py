@@ -410,8 +410,12 @@ def test_figures(store: Store, tmp_path: Path) -> None:
 def test_the_store_of_another_user_is_refused(tmp_path: Path, needs_root: None) -> None:
     Store.open(tmp_path / "store")
     os.chown(tmp_path / "store", 54321, 54321)
-    with pytest.raises(OverlayError, match="belongs to user 54321"):
-        Store.open(tmp_path / "store")
+    (tmp_path / "empty").mkdir()
+    os.chown(tmp_path / "empty", 54321, 54321)
+    for path in (tmp_path / "store", tmp_path / "empty"):
+        with pytest.raises(OverlayError, match="belongs to user 54321"):
+            Store.open(path)
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_locks_leave_nothing(tmp_path: Path) -> None:
