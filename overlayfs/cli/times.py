@@ -9,11 +9,10 @@ def moment(written: str) -> datetime | None:
     """The time that an image has *written* (RFC 3339), None for none, another, and Go's zero."""
     try:
         found = datetime.fromisoformat(written)
-    except ValueError:
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter beyond the years that Python has
         return None
-    if found.year <= 1:
-        return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    return None if found.year == 1 else found
 
 
 def ago(when: datetime | None, now: datetime) -> str:

@@ -1,24 +1,27 @@
 """The configuration of an image (image-spec, config.md)."""
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from overlayfs.errors import InvalidImage
 from overlayfs.image.digest import Digest
 from overlayfs.image.json import CONFIG_LIMIT, decode
 from overlayfs.image.platform import Platform
 
+# What Go reads into a Duration or an int.
+_Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+
 
 class _Healthcheck(Struct, rename="pascal"):
     # The spec's reserved "Healthcheck"; Docker's HealthConfig has what is in it.
     test: tuple[str, ...] | None = None
-    interval: int | None = None
-    timeout: int | None = None
-    start_period: int | None = None
-    start_interval: int | None = None
-    retries: int | None = None
+    interval: _Int64 | None = None
+    timeout: _Int64 | None = None
+    start_period: _Int64 | None = None
+    start_interval: _Int64 | None = None
+    retries: _Int64 | None = None
 
 
 class _Execution(Struct, rename="pascal"):

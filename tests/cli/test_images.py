@@ -213,7 +213,13 @@ def test_ages_in_dockers_words(before: timedelta, expected: str) -> None:
     assert ago(NOW - before, NOW) == expected
 
 
-@pytest.mark.parametrize("written", ["", "yesterday", "0001-01-01T00:00:00Z", "2024-13-01"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("", "yesterday", "0001-01-01T00:00:00Z", "2024-13-01"),
+        *("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-23:59"),
+    ],
+)
 def test_a_time_that_is_none(written: str) -> None:
     assert moment(written) is None
     assert ago(moment(written), NOW) == written_out(moment(written)) == "N/A"

@@ -116,6 +116,11 @@ def test_a_command_may_be_one_text() -> None:
         pytest.param({"rootfs": ROOTFS, "config": {"Env": [1]}}, "Env", id="env"),
         pytest.param({"rootfs": ROOTFS, "config": {"Cmd": {}}}, "Cmd", id="cmd"),
         pytest.param({"rootfs": ROOTFS, "config": {"Healthcheck": []}}, "Health", id="health"),
+        pytest.param(
+            {"rootfs": ROOTFS, "config": {"Healthcheck": {"Interval": 10**400}}},
+            "Interval",
+            id="interval",
+        ),
         pytest.param({"rootfs": ROOTFS, "history": [[]]}, "history", id="history"),
         pytest.param([], "Expected `object`", id="array"),
     ],

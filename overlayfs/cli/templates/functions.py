@@ -71,6 +71,8 @@ def _split(whole: object, separator: object) -> list[str]:
 def _index(value: object, *keys: object) -> object:
     for key in keys:
         if isinstance(value, Mapping):
+            if not isinstance(key, str):
+                raise TemplateError(f"index: {text(key)} is no name of a map")
             # Go gives the zero of the map's type; ours that are asked so hold texts.
             value = value.get(key, "")
             continue
@@ -124,7 +126,7 @@ def _pad(value: object, before: object, behind: object) -> str:
     return " " * before + _text("pad", value) + " " * behind
 
 
-_VERB = re.compile(r"%([-+0 #]*\d*(?:\.\d+)?)(.)", re.DOTALL)
+_VERB = re.compile(r"%([-+0 #]*\d{0,4}(?:\.\d{1,4})?)(.)", re.DOTALL)
 
 
 def _printf(form: object, *values: object) -> str:
@@ -137,7 +139,9 @@ def _printf(form: object, *values: object) -> str:
         if not left:
             raise TemplateError(f"printf: no value for %{flags}{verb}")
         value = left.pop(0)
-        if verb in "dxXof" and isinstance(value, int | float):
+        if (verb in "dxXo" and isinstance(value, int)) or (
+            verb == "f" and isinstance(value, int | float)
+        ):
             return f"%{flags}{verb}" % value
         if verb in "svq":
             shown = json.dumps(text(value), ensure_ascii=False) if verb == "q" else text(value)
