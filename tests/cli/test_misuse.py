@@ -30,13 +30,13 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def kept(store: Path) -> list[str]:
-    """The blobs, layers and drafts in a store."""
+    """The blobs, layers and drafts in a store, which keeps room back besides."""
     if not store.exists():
         return []
     return [
         str(path.relative_to(store))
         for path in store.rglob("*")
-        if path.is_file() and path.stat().st_size > 200
+        if path.is_file() and path.stat().st_size > 200 and path != store / "reserve"
     ]
 
 
