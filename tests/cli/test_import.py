@@ -111,8 +111,8 @@ def test_what_it_runs_and_where_it_comes_from(
         "LABEL a=b", "USER 1:2", "VOLUME /v", "WORKDIR /w", "STOPSIGNAL 9",
     ]  # fmt: skip
     words = [word for change in changes for word in ("--change", change)]
-    pyoverlay.ok("import", *words, "--platform", "arm64", "-m", "why", root, "quay.io/a/b:c")
-    pyoverlay.ok("save", "-o", tmp_path / "saved.tar", "quay.io/a/b:c")
+    pyoverlay.ok("import", *words, "--platform", "arm64", "-m", "why", root, "example.org/a/b:c")
+    pyoverlay.ok("save", "-o", tmp_path / "saved.tar", "example.org/a/b:c")
     found = json.loads(run("skopeo", "inspect", "--config", f"docker-archive:{tmp_path}/saved.tar"))
     assert found["config"] == {
         "User": "1:2",

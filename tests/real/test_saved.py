@@ -126,7 +126,7 @@ def test_podman_and_skopeo_find_all_images_and_names_of_one_archive(
     for name in ("rich", "dense"):
         run("skopeo", "copy", "--quiet", f"oci:{layout}:{name}", f"oci:{tmp_path}/{name}:{name}")
         with open_image(f"{tmp_path}/{name}", scratch=store.scratch) as source:
-            source.names = (f"quay.io/many/{name}:1", f"{name}:2")  # type: ignore[misc]  # as above
+            source.names = (f"example.org/many/{name}:1", f"{name}:2")  # type: ignore[misc]  # as above
             images[name] = store.add(source)
     archive = tmp_path / "many.tar"
     pyoverlay.ok("save", "-o", archive, *(image.id.hex for image in images.values()))
@@ -137,14 +137,14 @@ def test_podman_and_skopeo_find_all_images_and_names_of_one_archive(
         assert listed is not None
         tags = [one["RepoTags"] for one in json.load(listed)]
     assert tags == [
-        [f"quay.io/many/{name}:1", f"docker.io/library/{name}:2"] for name in ("rich", "dense")
+        [f"example.org/many/{name}:1", f"docker.io/library/{name}:2"] for name in ("rich", "dense")
     ]
     for name, image in images.items():
         config = run("skopeo", "inspect", "--config", "--raw", f"docker-archive:{archive}:{name}:2")
         assert config.encode() == image.config.raw
     said = shop.podman("load", "--quiet", "--input", archive)
-    assert "quay.io/many/dense:1" in said
-    for name in ("quay.io/many/dense:1", "docker.io/library/dense:2"):
+    assert "example.org/many/dense:1" in said
+    for name in ("example.org/many/dense:1", "docker.io/library/dense:2"):
         (inspected,) = json.loads(shop.podman("image", "inspect", name))
         assert f"sha256:{inspected['Id']}" == str(images["dense"].id)
 
@@ -188,7 +188,7 @@ def test_load_save_load_keeps_all_images_names_and_digests(
     form: str, layout: Path, pyoverlay: PyOverlay, tmp_path: Path
 ) -> None:
     pyoverlay.ok("load", "--quiet", layout)
-    pyoverlay.ok("tag", "layout:rich", "quay.io/other/rich:2")
+    pyoverlay.ok("tag", "layout:rich", "example.org/other/rich:2")
     images = Store.open(pyoverlay.store).images()
     assert len(images) == 2
     target = tmp_path / "saved"
