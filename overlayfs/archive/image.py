@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from overlayfs.archive.files import FileRange, Files
 from overlayfs.errors import InvalidImage
@@ -12,6 +10,7 @@ from overlayfs.image.descriptor import CONFIGS, LAYERS, Descriptor
 from overlayfs.image.digest import Digest
 from overlayfs.image.json import CONFIG_LIMIT
 from overlayfs.image.manifest import Manifest
+from overlayfs.image.source import Closing
 from overlayfs.printable import printable
 
 # Docker stops at 127; the kernel's overlayfs at 500.
@@ -46,7 +45,7 @@ class Contents:
     layers: tuple[ArchivedLayer, ...]
 
 
-class ArchivedImage:
+class ArchivedImage(Closing):
     """An ImageSource over the files of an archive, which it closes."""
 
     def __init__(self, files: Files, names: tuple[str, ...], contents: Contents) -> None:
@@ -61,17 +60,6 @@ class ArchivedImage:
     def close(self) -> None:
         """Close the archive; a temporary copy of it is gone then."""
         self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_blob(files: Files, path: str, descriptor: Descriptor, limit: int) -> bytes:

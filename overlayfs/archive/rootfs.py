@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from overlayfs.archive.compression import decompressed
 from overlayfs.archive.files import FileRange
@@ -21,7 +19,7 @@ from overlayfs.archive.writing.tar import BLOCK, TarWriter
 from overlayfs.errors import InvalidImage, OverlayError
 from overlayfs.image.descriptor import Descriptor
 from overlayfs.image.digest import Digest, HashingReader
-from overlayfs.image.source import LayerSource
+from overlayfs.image.source import Closing, LayerSource
 from overlayfs.printable import printable
 
 _PIECE = 1 << 20
@@ -42,7 +40,7 @@ class RootTar:
         return FileRange(os.dup(self.fd), 0, self.size, self.label)
 
 
-class RootImage:
+class RootImage(Closing):
     """An ImageSource of one layer under a configuration that was made for it."""
 
     manifest: bytes | None = None
@@ -56,17 +54,6 @@ class RootImage:
 
     def close(self) -> None:
         """Nothing is held; the layer is its maker's."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextmanager

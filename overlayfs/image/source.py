@@ -1,10 +1,30 @@
 """Where an image comes from: what a store needs to take one in."""
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
 from overlayfs.image.descriptor import Descriptor
 from overlayfs.image.digest import Digest
+
+
+class Closing(ABC):
+    """What is closed at the end of a ``with``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class LayerSource(Protocol):

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, cast
 
 from overlayfs.errors import InvalidImage, OverlayError
 from overlayfs.image.config import ImageConfig
 from overlayfs.image.descriptor import Descriptor
 from overlayfs.image.digest import Digest
 from overlayfs.image.manifest import Manifest
+from overlayfs.image.source import Closing
 from overlayfs.store.paths import Paths
 
 
@@ -61,7 +61,7 @@ class KeptLayer:
             raise InvalidImage(f"blob {self.descriptor.digest}: missing in the store") from exc
 
 
-class KeptImage:
+class KeptImage(Closing):
     """An image of the store as a source: for layers that must be unpacked again."""
 
     def __init__(self, paths: Paths, descriptor: Descriptor) -> None:
@@ -85,17 +85,6 @@ class KeptImage:
 
     def close(self) -> None:
         """Nothing is held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_blob(paths: Paths, digest: Digest) -> bytes:

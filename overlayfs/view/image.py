@@ -4,9 +4,9 @@ import errno
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
+from overlayfs.image.source import Closing
 from overlayfs.union.attrs import Kind
 from overlayfs.union.merge import Merged, merge
 from overlayfs.view.entry import Entry, refusal
@@ -40,7 +40,7 @@ class _Lazy:
         self._taken += self._source
 
 
-class ImageView:
+class ImageView(Closing):
     """The tree that a mount of the image shows, looked up and not mounted.
 
     Paths are bytes relative to the root, which is ``b""``; a slash in front and ``.`` are
@@ -66,17 +66,6 @@ class ImageView:
         """Let go of the layers; bodies that were opened stay so."""
         for part in self.parts:
             part.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -- one path ----------------------------------------------------------------------
 
