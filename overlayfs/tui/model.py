@@ -44,7 +44,7 @@ class Model:
     def efficiency(self) -> float:
         """The part of these that the image shows; 1 when nothing is wasted."""
         total = self.total
-        return 1 - sum(self.wasted.values()) / total if total else 1.0
+        return (total - sum(self.wasted.values())) / total if total else 1.0
 
     def find(self, path: bytes) -> Node | None:
         """The name *path*, whether the image still has it or not."""
@@ -118,7 +118,8 @@ class Model:
         node = here.node
         before = _entry(node)
         if before is None:
-            change = Change.ADDED
+            # Every tree has a root.
+            change = Change.ADDED if node.parent is not None else Change.KEPT
         elif not before.is_dir:
             change = Change.CHANGED
             self._drop(node, part.number)

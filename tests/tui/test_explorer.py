@@ -95,7 +95,7 @@ def test_another_layer_shows_another_tree(drive: Drive) -> None:
     async def look(person: Person) -> None:
         await person.press("home")
         assert person.title == "the tree up to layer 1"
-        assert person.names()[:3] == ["A  ▾ /", "A  ▸ bin", "A  ▸ etc"]
+        assert person.names()[:3] == ["·  ▾ /", "A  ▸ bin", "A  ▸ etc"]
         await person.press("down")
         assert person.title == "the tree up to layer 1", "a step without a layer"
         await person.press("right_square_bracket")

@@ -12,6 +12,7 @@ from overlayfs.tui.scope import Mode, Scope
 from overlayfs.union.attrs import Kind
 from overlayfs.view.entry import Entry
 from overlayfs.view.image import ImageView
+from overlayfs.view.waste import Did, account
 from tests.support.layers import file, folder, link, symlink
 from tests.support.models import model_of, node, viewed
 from tests.support.viewed import random_layers
@@ -189,6 +190,20 @@ def compare(view: ImageView, what: str) -> None:
     assert set(shown(model, Scope(Mode.WHOLE, 1, top))) == set(dict(view.walk())), what
     kept = model.total - sum(model.wasted.values())
     assert kept == model.root.size_at(top), what
+    accounted(model, view, what)
+
+
+def accounted(model: Model, view: ImageView, what: str) -> None:
+    """The figures are those that ``pyoverlay layers`` prints."""
+    told = account(view.parts)
+    assert (model.total, model.efficiency) == (told.total, told.efficiency), what
+    for layer in told.layers:
+        number = layer.number
+        assert model.brought.get(number, 0) == layer.size, f"{what}, layer {number}"
+        assert model.wasted.get(number, 0) == layer.wasted, f"{what}, layer {number}"
+        counts = model.root.counts_of(number)
+        for did in Did:
+            assert counts.get(Change(did), 0) == layer.count(did), f"{what}, layer {number}: {did}"
 
 
 def test_a_layer_that_removes_shows_what_it_removed_in_its_own_tree_only(tmp_path: Path) -> None:
