@@ -141,7 +141,7 @@ install_test_packages() {
     for need in \
         skopeo umoci buildah podman debootstrap busybox:busybox-static setfattr:attr setfacl:acl \
         newuidmap:uidmap git strace mkfs.ext4:e2fsprogs fuse-overlayfs unionfs:unionfs-fuse crun \
-        setcap:libcap2-bin pgrep:procps mount xz:xz-utils zstd systemctl:systemd mkfs.btrfs:btrfs-progs; do
+        setcap:libcap2-bin pgrep:procps less script:bsdutils mount xz:xz-utils zstd systemctl:systemd mkfs.btrfs:btrfs-progs; do
         command=${need%%:*} package=${need#*:}
         PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$package")
     done
