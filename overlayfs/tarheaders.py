@@ -23,6 +23,16 @@ _FIELDS = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148), (148, 156
 _OCTAL = b"01234567 \0"
 _BASE_256 = (0x80, 0xFF)
 
+# What ``tarfile`` lets out when a header is not what it should be.
+HOSTILE = (
+    tarfile.TarError,
+    ValueError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+)
+
 
 class Entry(tarfile.TarInfo):
     """A ``TarInfo`` read from its own headers only, of each kind at most one.

@@ -1,14 +1,9 @@
 """What `cp` and `extract` share: files of an image that are made on this machine."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overlayfs.cli.output import note
-from overlayfs.errors import OverlayError
-from overlayfs.printable import printable
 
 if TYPE_CHECKING:
     from overlayfs.view.extraction import Extracted, Kept
@@ -22,9 +17,9 @@ def extracted(
 
     *shown* is what the user called the result.
     """
-    from overlayfs.view.extraction import extract
+    from overlayfs.view.extraction import destination, extract
 
-    with _directory(folder) as fd:
+    with destination(folder) as fd:
         try:
             done = extract(view, top, fd, name, kept)
         except BaseException:
@@ -36,15 +31,3 @@ def extracted(
 def _report(done: "Extracted") -> None:
     for why, count in done.left_out.items():
         note(f"left out: {count} {why}")
-
-
-@contextmanager
-def _directory(path: Path) -> Iterator[int]:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise OverlayError(f"{printable(str(path))}: {exc.strerror}") from exc
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
+from overlayfs import tarheaders
 from overlayfs.errors import InvalidImage, OverlayError
 from overlayfs.layers import member as tar
 from overlayfs.layers.blocks import Blocks, StreamFailed
@@ -32,16 +33,6 @@ _MOST_IMPLIED = 64 << 20
 _MOST_KEPT = 256 << 20
 _DIRECTORY = 450
 _NOTE = 500
-
-# What ``tarfile`` lets out when a header is not what it should be.
-_HOSTILE = (
-    tarfile.TarError,
-    ValueError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    RecursionError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +142,7 @@ class _Writer:
             if str(exc) == "empty file":
                 return  # docker writes layers without a single block
             raise self._damaged(exc) from exc
-        except _HOSTILE as exc:
+        except tarheaders.HOSTILE as exc:
             raise self._damaged(exc) from exc
 
     def _damaged(self, exc: Exception) -> InvalidImage:

@@ -1,8 +1,7 @@
 """The files of what is explored, for several threads."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -11,7 +10,7 @@ from overlayfs.errors import OverlayError
 from overlayfs.printable import printable
 from overlayfs.tui.model import Model
 from overlayfs.tui.subject import Subject
-from overlayfs.view.extraction import Extracted, Kept, extract
+from overlayfs.view.extraction import Extracted, Kept, destination, extract
 from overlayfs.view.image import ImageView
 
 
@@ -54,7 +53,7 @@ class Reading:
         """
         if os.path.lexists(target):
             raise OverlayError(f"{printable(str(target))}: is there already")
-        with self._lock, _directory(target.parent) as into:
+        with self._lock, destination(target.parent) as into:
             parts = self._opened().parts
             view = ImageView([parts[number - 1] for number in layers])
             return extract(
@@ -75,15 +74,3 @@ class Reading:
         if self._view is not None:
             self._view.close()
             self._view = None
-
-
-@contextmanager
-def _directory(path: Path) -> Iterator[int]:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise OverlayError(f"{printable(str(path))}: {exc.strerror}") from exc
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
+from overlayfs import tarheaders
 from overlayfs.archive.compression import Compression, decompressed, sniff
 from overlayfs.archive.files import FileRange
 from overlayfs.archive.limits import Allowance
@@ -25,7 +26,7 @@ from overlayfs.union.attrs import Kind
 from overlayfs.union.merge import Found, Listing
 from overlayfs.view.bodies import Later, Unfolded
 from overlayfs.view.entry import Entry, Whiteout, refusal
-from overlayfs.view.headers import HOSTILE, Header, decode, headers
+from overlayfs.view.headers import Header, decode, headers
 from overlayfs.view.tape import FileTape, StreamTape
 from overlayfs.view.tree import Below, Body, LayerTree
 
@@ -216,7 +217,7 @@ class ArchivedPart:
     def _read(self, blocks: bytes, header: Header) -> Inode:
         try:
             return decode(blocks)
-        except HOSTILE as exc:
+        except tarheaders.HOSTILE as exc:
             raise InvalidImage(
                 f"{self._what}: {printable(header.path[:200])}: {printable(str(exc))}"
             ) from exc

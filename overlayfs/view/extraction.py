@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
+from pathlib import Path
 from typing import BinaryIO
 
 from overlayfs.errors import OverlayError
@@ -45,6 +46,19 @@ class Extracted:
     def leave_out(self, why: str) -> None:
         """One more that is not there."""
         self.left_out[why] = self.left_out.get(why, 0) + 1
+
+
+@contextmanager
+def destination(path: Path) -> Iterator[int]:
+    """A descriptor of the directory *path*, for ``extract``; OverlayError where there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise OverlayError(f"{printable(str(path))}: {exc.strerror}") from exc
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def extract(

@@ -29,16 +29,6 @@ _REGULAR, _EXTENDED = b"0x"
 # What the numbers of a usual header are made of; base 256 is not usual.
 _OCTAL = b"01234567 \0"
 
-# What ``tarfile`` lets out when a header is not what it should be.
-HOSTILE = (
-    tarfile.TarError,
-    ValueError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    RecursionError,
-)
-
 
 class Header(NamedTuple):
     """An entry: its blocks begin at *start*, its data, *size* bytes of the file, at *data*.
@@ -64,7 +54,7 @@ def headers(tape: Tape, what: str) -> Iterator[Header]:
     """
     try:
         yield from _headers(tape)
-    except HOSTILE as exc:
+    except tarheaders.HOSTILE as exc:
         raise InvalidImage(f"{what}: not a readable tar: {printable(str(exc))}") from exc
 
 
