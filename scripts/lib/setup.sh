@@ -119,7 +119,7 @@ install_project() {
         fi
         quietly "installing pyoverlay${extra:+ and what its tests need} into .venv" -- \
             "$checkout/.venv/bin/python" -m pip install --quiet --no-input \
-            --config-settings editable_mode=compat --editable "$checkout${extra:+[$extra]}"
+            --config-settings editable_mode=compat --editable "$checkout[${extra:-tui}]"
         printf '%s\n' "$wanted" >"$stamp"
     fi
     exec {lock}<&-
