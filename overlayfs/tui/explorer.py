@@ -150,8 +150,8 @@ class Explorer(App[Failure]):
         before, node = self.outline, self.file_tree.node
         self.model = model
         self._xattrs.clear()
-        top = max(model.brought, default=1)
-        scope = Scope(before.scope.mode if before else Mode.UP_TO, self.layer_list.chosen, top)
+        mode = before.scope.mode if before else Mode.UP_TO
+        scope = Scope(mode, self.layer_list.chosen, model.top)
         self.outline = Outline(model.root, scope)
         self.file_tree.show(self.outline)
         if before is not None:

@@ -11,7 +11,7 @@ from overlayfs.view.part import Part
 
 
 class Model:
-    """Every name that any layer has, beneath *root*, and how it went on.
+    """Every name that any layer has, beneath *root*, and how it went on; *top* is the last layer.
 
     *brought* is how many bytes of files each layer has, *wasted* how many of them no later
     tree shows, as a later layer replaced or removed them, and *counts* how many names it
@@ -24,6 +24,7 @@ class Model:
         self.brought: dict[int, int] = defaultdict(int)
         self.wasted: dict[int, int] = defaultdict(int)
         self.nodes = 1
+        self.top = 0
         # The names that a file with several has left, of each layer.
         self._names: dict[tuple[int, int], list[Node]] = {}
 
@@ -68,6 +69,7 @@ class Model:
 
         Raises OSError or InvalidImage where it cannot be read.
         """
+        self.top = part.number
         entry = part.find(b"")
         assert isinstance(entry, Entry), "every layer has a root"
         left = [_Directory(self.root, b"", entry, alone=False, marked=False)]

@@ -43,7 +43,7 @@ def percent(part: float) -> str:
 
 
 def _shown(model: Model) -> int:
-    return model.root.size_at(max(model.brought, default=1))
+    return model.root.size_at(model.top)
 
 
 def _what(subject: Subject, model: Model) -> Iterator[Text]:

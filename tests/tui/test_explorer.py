@@ -1,18 +1,24 @@
 """The explorer, driven by its keys on a real image."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from threading import Event
+from threading import enumerate as enumerate_threads
 
 import pytest
 from textual.widgets import Checkbox, Input
 
+from overlayfs.errors import OverlayError
 from overlayfs.store.store import Store
 from overlayfs.tui.filterform import FilterForm
 from overlayfs.tui.page import Page
+from overlayfs.tui.subject import Subject
+from overlayfs.view.image import ImageView
 from tests.support.command import PyOverlay
 from tests.support.explored import write_sample
-from tests.support.pilot import Person, explore
+from tests.support.pilot import Driven, Person, explore
 from tests.tui.test_pager import decoy
 
 Drive = Callable[[Callable[[Person], Awaitable[None]]], None]
@@ -615,6 +621,28 @@ def test_quit(sample: Path) -> None:
             assert not person.app.is_running or person.app._exit
 
         assert explore(sample, leave) is None
+
+
+def test_leaving_waits_for_nobody_who_reads() -> None:
+    """A layer that takes long to unpack is the case; here it takes until the explorer is gone."""
+    gate = Event()
+
+    def view() -> ImageView:
+        gate.wait()
+        raise OverlayError("too late")
+
+    async def leave() -> None:
+        app = Driven(Subject("image", (), view), {})
+        async with app.run_test() as pilot:
+            await pilot.press("down", "tab", "space", "slash", "I", "e", "l", "question_mark")
+            await pilot.press("escape", "q")
+        assert app.return_value is None
+
+    before = set(enumerate_threads())
+    asyncio.run(leave())
+    (reader,) = set(enumerate_threads()) - before
+    gate.set()
+    reader.join()
 
 
 # -- where images are ----------------------------------------------------------------------------

@@ -108,6 +108,12 @@ def test_waste_is_what_no_later_tree_shows(tmp_path: Path) -> None:
     assert wasted == {b"": 80, b"a": 60, b"b": 20}
 
 
+def test_a_last_layer_without_a_byte_counts_as_well(tmp_path: Path) -> None:
+    model = model_of(tmp_path, (file("gone", b"123"),), (file(".wh.gone"),))
+    assert model.top == 2
+    assert model.root.size_at(model.top) == 0
+
+
 def test_an_image_without_files_wastes_nothing(tmp_path: Path) -> None:
     assert model_of(tmp_path, (folder("a"),)).efficiency == 1
 
