@@ -83,8 +83,7 @@ def _read(kind: type[Entry], archive: Any) -> Any:
                 raise
             raise tarfile.ReadError(f"an extended header without an entry ({exc})") from exc
         _check_numbers(block)
-        if found.size < 0:
-            raise tarfile.ReadError(f"a size of {found.size}")
+        _check_size(found)
         if found.type in _PAX:
             found.type = tarfile.XHDTYPE
         elif found.type not in (tarfile.XGLTYPE, *_LONG):
@@ -101,6 +100,11 @@ def _read(kind: type[Entry], archive: Any) -> Any:
         _extend(found, more, block, archive)
     _place(found, archive, more.get(tarfile.XHDTYPE, b""))
     return found
+
+
+def _check_size(entry: Entry) -> None:
+    if not 0 <= entry.size < 1 << 63:
+        raise tarfile.ReadError(f"a size of {entry.size}")
 
 
 def _check_numbers(block: bytes) -> None:
@@ -152,8 +156,7 @@ def _place(entry: Entry, archive: Any, pax: bytes) -> None:
         has_data = entry.isreg() or entry.type not in tarfile.SUPPORTED_TYPES
         archive.offset = start + (_padded(size) if has_data else 0)
     pieces: Sequence[tuple[int, int]] = entry.sparse or ()  # type: ignore[assignment]  # not bytes
-    if entry.size < 0:
-        raise tarfile.ReadError(f"a size of {entry.size}")
+    _check_size(entry)
     if any(number < 0 for piece in pieces for number in piece):
         raise tarfile.ReadError("a map of a sparse file with negative numbers")
     if len(pieces) > _MOST_PIECES:

@@ -21,6 +21,8 @@ _LONGEST_PATH = 1 << 15
 # (uid_t) -1 means "leave it" to chown(2).
 _HIGHEST_ID = (1 << 32) - 2
 _NS = 1_000_000_000
+# time_t has 64 bits.
+_FARTHEST = ((1 << 63) - 1) * _NS
 _DECIMAL = re.compile(r"(-?)(\d{1,18})(?:\.(\d*))?", re.ASCII)
 
 _SCHILY = "SCHILY.xattr."
@@ -148,10 +150,12 @@ def path_of(name: bytes) -> bytes:
 def times_of(member: tarfile.TarInfo) -> tuple[int, int]:
     """Access and modification time in ns since the epoch; the tar decides."""
     fields = member.pax_headers
-    if not fields:
+    if "mtime" in fields:
+        mtime = nanoseconds(fields["mtime"])
+    else:
         mtime = int(member.mtime) * _NS
-        return mtime, mtime
-    mtime = nanoseconds(fields["mtime"]) if "mtime" in fields else int(member.mtime) * _NS
+        if abs(mtime) > _FARTHEST:
+            raise ValueError("a time that is out of range")
     return (nanoseconds(fields["atime"]) if "atime" in fields else mtime), mtime
 
 
@@ -173,6 +177,14 @@ def owner_of(member: tarfile.TarInfo) -> tuple[int, int]:
     if not (0 <= uid <= _HIGHEST_ID and 0 <= gid <= _HIGHEST_ID):
         raise ValueError(f"owner {uid}:{gid}")
     return uid, gid
+
+
+def device_of(member: tarfile.TarInfo) -> tuple[int, int]:
+    """Major and minor number, which must be those that a device can have (kdev_t.h)."""
+    major, minor = member.devmajor, member.devminor
+    if not (0 <= major <= 0xFFF and 0 <= minor <= 0xFFFFF):
+        raise ValueError(f"device {major}:{minor}")
+    return major, minor
 
 
 def xattrs_of(fields: Mapping[str, str]) -> dict[bytes, bytes]:

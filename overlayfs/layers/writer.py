@@ -167,9 +167,8 @@ class _Writer:
         if kind is None:
             raise ValueError(f"an entry of the unknown type {entry.type!r}")
         is_device = kind in (Kind.CHAR, Kind.BLOCK)
-        if is_device and not (0 <= entry.devmajor <= 0xFFF and 0 <= entry.devminor <= 0xFFFFF):
-            raise ValueError(f"device {entry.devmajor}:{entry.devminor}")  # kdev_t.h
-        if kind is Kind.CHAR and path and (entry.devmajor, entry.devminor) == (0, 0):
+        rdev = tar.device_of(entry) if is_device else (0, 0)
+        if kind is Kind.CHAR and path and rdev == (0, 0):
             level = logging.DEBUG if self._fake_whiteouts else logging.WARNING
             log.log(level, "%s: a device 0:0, taken for a whiteout", self._where(entry))
             self._fake_whiteouts += 1
@@ -183,7 +182,7 @@ class _Writer:
             *tar.owner_of(entry),
             *tar.times_of(entry),
             tar.xattrs_of(fields) if fields else {},
-            (entry.devmajor, entry.devminor) if is_device else (0, 0),
+            rdev,
         )
         if kind is Kind.DIRECTORY:
             self._directory(parent, name, inode)

@@ -248,7 +248,7 @@ def inode_of(info: tarfile.TarInfo) -> Inode | None:
         *tar.owner_of(info),
         *tar.times_of(info),
         tar.xattrs_of(fields) if fields else {},
-        (info.devmajor, info.devminor) if kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
+        tar.device_of(info) if kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
     )
 
 
