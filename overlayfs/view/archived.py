@@ -27,8 +27,10 @@ from overlayfs.union.merge import Found, Listing
 from overlayfs.view.bodies import Later, Unfolded
 from overlayfs.view.entry import Entry, Whiteout, refusal
 from overlayfs.view.headers import Header, decode, headers
+from overlayfs.view.image import ImageView
+from overlayfs.view.part import Part
 from overlayfs.view.tape import FileTape, StreamTape
-from overlayfs.view.tree import Below, Body, LayerTree
+from overlayfs.view.tree import Body, LayerTree
 
 _PIECE = 1 << 20
 
@@ -54,14 +56,15 @@ class ArchivedPart:
     """
 
     def __init__(
-        self, source: LayerSource, number: int, below: Below, *, what: str, scratch: Path
+        self, source: LayerSource, number: int, below: ImageView, *, what: str, scratch: Path
     ) -> None:
         """*below* are the layers beneath; *what* begins messages; *scratch* is for a layer of
         which several bodies are opened and that cannot be read here and there."""
         self.number = number
         self.diff_id: Digest | None = source.diff_id
         self._source = source
-        self._below = below
+        self.below = below
+        self._prepared = False
         self._what = f"{what}: layer {number} ({source.diff_id.short})"
         self._scratch = scratch
         self._tape: FileTape | None = None
@@ -87,8 +90,18 @@ class ArchivedPart:
                     tree.take(self._decoded(tape, header))
                 tape.drain()
             self._verified = True
-        tree.finish(self._below)
+        if tree.has_foreign_links and not self._prepared:
+            # Base first: each asks those below, and a thousand would not fit the stack.
+            for part in self.below.parts:
+                assert isinstance(part, ArchivedPart)
+                part.prepare()
+        tree.finish(self.below)
         return tree
+
+    def prepare(self) -> None:
+        """Read what there is to be known; all of the layers below are read already."""
+        self._prepared = True
+        self.look(b"")
 
     def _file(self) -> FileTape | None:
         """The tar as a file, if it is one."""
@@ -101,7 +114,7 @@ class ArchivedPart:
             return FileTape(os.dup(raw.fileno()), raw.start, raw.size)
 
     def _stream(self) -> BinaryIO:
-        allowance = Allowance(self._source.size, self._what)
+        allowance = Allowance(self._source.size, self._what, into=self._scratch)
         plain = decompressed(self._source.open(), what=self._what, allowance=allowance)
         return verified(plain, self._source.diff_id, what=self._what)
 
@@ -147,15 +160,21 @@ class ArchivedPart:
             found[name] = self._entry(above + name, known)
         return found
 
+    def lent(self, path: bytes) -> tuple[Part, bytes] | None:
+        """The lower layer and the path there that its file *path* comes from, if it does."""
+        found = self._at(path)
+        return found.lent[:2] if isinstance(found, Body) and found.lent else None
+
     def xattrs(self, path: bytes) -> dict[bytes, bytes]:
         found = self._at(path)
         if isinstance(found, Directory):
             header = self._tree.headers.get(found)
             if header is None:
-                lent = self._below.lookup(path)
-                return lent[0].xattrs(path) if lent and lent[1].is_dir else {}
+                lender = _lender(self.below, path)
+                return lender.xattrs(path) if lender else {}
         elif found.lent:
-            return found.lent[0].xattrs(found.lent[1])
+            part, place = _origin(*found.lent[:2])
+            return part.xattrs(place)
         else:
             header = found.header
         inode = self._inode(header)
@@ -171,9 +190,10 @@ class ArchivedPart:
             header = self._tree.headers.get(found)
             if header is not None:
                 return self._told(self._inode(header), 0, b"", 1, 0)
-            lent = self._below.lookup(path)
-            if lent and lent[1].is_dir:
-                return lent[1]._replace(layer=self.number, file=0)
+            lender = _lender(self.below, path)
+            lent = lender.find(path) if lender else None
+            if isinstance(lent, Entry):
+                return lent._replace(layer=self.number, file=0)
             return self._told(IMPLIED, 0, b"", 1, 0)
         header = found.header
         if found.lent:
@@ -244,7 +264,8 @@ class ArchivedPart:
         if isinstance(found, Directory):
             raise refusal(errno.EISDIR, path)
         if found.lent:
-            return found.lent[0].open(found.lent[1])
+            part, place = _origin(*found.lent[:2])
+            return part.open(place)
         if found.kind is not Kind.FILE:
             raise refusal(errno.EINVAL, path)
         header = found.header
@@ -287,3 +308,28 @@ class ArchivedPart:
     def close(self) -> None:
         if self._tape is not None:
             self._tape.close()
+
+
+def _lender(below: ImageView, path: bytes) -> Part | None:
+    """The part whose directory *path* has the attributes of one that is implied above *below*.
+
+    As if each that is implied asked those below, but not one call within the other.
+    """
+    view = below
+    while True:
+        last: Part | None = None
+        for last, kind in view.showing(path):
+            if kind is not Kind.DIRECTORY:
+                return None
+            if not last.is_implied(path):
+                return last
+        if not isinstance(last, ArchivedPart):
+            return None
+        view = last.below
+
+
+def _origin(part: Part, path: bytes) -> tuple[Part, bytes]:
+    """Where the file *path* of *part* really lies, which may have been brought up many times."""
+    while isinstance(part, ArchivedPart) and (lent := part.lent(path)):
+        part, path = lent
+    return part, path

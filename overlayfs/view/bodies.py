@@ -66,6 +66,17 @@ class Unfolded(Stream):
         self._at += len(found)
         return found
 
+    def skip_hole(self) -> int:
+        """Go on behind the hole that begins here; how long it is, 0 where there is none.
+
+        Only for who reads at least 64 KiB at once, so that nothing is held back.
+        """
+        while self._pieces and not self._pieces[-1][1]:
+            self._pieces.pop()
+        end = self._pieces[-1][0] if self._pieces else self._size
+        skipped, self._at = max(end - self._at, 0), max(end, self._at)
+        return skipped
+
     def close(self) -> None:
         if not self.closed:
             self._stream.close()

@@ -14,6 +14,7 @@ from overlayfs.errors import OverlayError
 from overlayfs.linux import fds, files, xattrs
 from overlayfs.printable import printable
 from overlayfs.union.attrs import Kind
+from overlayfs.view.bodies import Unfolded
 from overlayfs.view.entry import Entry
 from overlayfs.view.image import ImageView
 
@@ -120,8 +121,9 @@ class _Work:
                 self._make_directory(at, name)
                 # Their modes may forbid what is yet to be made in them, which changes their times.
                 self._directories.append((path, place, entry))
-            elif not self._is_linked(at, name, place, entry):
-                self._make_file(at, name, path, entry)
+            elif not self._is_linked(at, name, place, entry) and self._make_file(
+                at, name, path, entry
+            ):
                 self._names.setdefault((entry.layer, entry.file), place)
         self.done.files += 1
 
@@ -155,7 +157,8 @@ class _Work:
             os.link(first, name, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
         return True
 
-    def _make_file(self, at: int, name: bytes, path: bytes, entry: Entry) -> None:
+    def _make_file(self, at: int, name: bytes, path: bytes, entry: Entry) -> bool:
+        """Make it; whether it was not left out."""
         _make_room(at, name)
         match entry.kind:
             case Kind.FILE:
@@ -172,26 +175,33 @@ class _Work:
                 self._dress_special(at, name, path, entry)
             case Kind.SOCKET:
                 self.done.leave_out("sockets")
+                return False
             case Kind.CHAR | Kind.BLOCK if not self._kept.owner:
                 self.done.leave_out("devices, which only root can make")
+                return False
             case _:
                 os.mknod(name, entry.kind.ifmt | 0o600, entry.rdev, dir_fd=at)
                 self._dress_special(at, name, path, entry)
+        return True
 
     def _fill(self, fd: int, body: BinaryIO, size: int) -> None:
         if isinstance(body, FileIO):
             files.copy_data(body.fileno(), fd, size)
             self._progress(size)
             return
-        at = 0
-        while piece := body.read(_PIECE):
+        os.ftruncate(fd, size)  # a stranger's file may be too large for any disk
+        while True:
+            if isinstance(body, Unfolded) and (hole := body.skip_hole()):
+                os.lseek(fd, hole, os.SEEK_CUR)
+                self._progress(hole)
+            piece = body.read(_PIECE)
+            if not piece:
+                return
             if piece.count(0) == len(piece):
                 os.lseek(fd, len(piece), os.SEEK_CUR)  # a hole
             else:
                 _write(fd, piece)
-            at += len(piece)
             self._progress(len(piece))
-        os.ftruncate(fd, at)
 
     def finish(self) -> None:
         """Give the directories what they are to have, the innermost first."""

@@ -90,7 +90,7 @@ class LayerTree(Tree):
         kind = tar.KINDS.get(kind_of)
         if kind is None:
             raise ValueError(f"an entry of the unknown type {kind_of!r}")
-        if kind is Kind.CHAR and header.inode and header.inode.rdev == (0, 0):
+        if kind is Kind.CHAR and path and header.inode and header.inode.rdev == (0, 0):
             self._markers.hide(path)
         elif kind is Kind.DIRECTORY:
             self._directory(parent, name, header)
@@ -164,6 +164,11 @@ class LayerTree(Tree):
         return super().add(parent, name)
 
     # -- the end -----------------------------------------------------------------------
+
+    @property
+    def has_foreign_links(self) -> bool:
+        """Whether a hard link leads to a file of a lower layer, for all that is known yet."""
+        return bool(self._links.foreign())
 
     def finish(self, below: Below) -> None:
         """Hide what is to be hidden, and complete hard links with what is *below*."""
