@@ -9,9 +9,9 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,14 @@ from overlayfs.store.store import Store, StoredImage
 from overlayfs.tree.node import Node
 from overlayfs.union.attrs import Kind
 from overlayfs.union.names import Format
+from overlayfs.view.extraction import Kept, extract
+from overlayfs.view.image import ImageView
+from overlayfs.view.opening import of_source
 from tests.hostile.case import Ground
 from tests.support.archives import Made, from_1_10, write_tar
 from tests.support.layers import TIME, file, tar
 from tests.support.live import Live
+from tests.support.tree import snapshot
 
 # What is imported only when it is used may lie where a plain user cannot look.
 for _name in ("concurrent.futures.thread", "overlayfs.store.adding", "overlayfs.tree.filesystem"):
@@ -89,6 +93,19 @@ def described(
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace") if len(data) <= 300 else f"{len(data)} bytes"
+
+
+@contextmanager
+def untouched(ground: Ground) -> Iterator[None]:
+    """Nothing outside is changed meanwhile, not even for a moment: ctime would tell."""
+    before = snapshot(ground.outside), _inodes(ground.outside)
+    yield
+    assert (snapshot(ground.outside), _inodes(ground.outside)) == before
+
+
+def _inodes(folder: Path) -> dict[str, tuple[int, int, int]]:
+    found = {str(path): path.lstat() for path in [folder, *folder.rglob("*")]}
+    return {path: (one.st_ino, one.st_nlink, one.st_ctime_ns) for path, one in found.items()}
 
 
 # -- in this process ------------------------------------------------------------------------
@@ -176,6 +193,75 @@ def _check_message(message: str, hint: str) -> None:
     assert "\n" not in hint
 
 
+def in_view(
+    ground: Ground, spec: Path | str, env: Mapping[str, str] | None = None
+) -> tuple[Outcome, Outcome]:
+    """What is seen of *spec* without a store, and what is extracted of it."""
+    home = ground.base / "looked-at"
+    home.mkdir()
+
+    def work() -> tuple[Outcome, Outcome]:
+        memory = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        os.environ |= env or {}
+        os.write(memory, b"5")
+        began = _memory("VmRSS")
+        outcomes = []
+        for look in (_viewed, _extracted):
+            try:
+                with (
+                    open_image(str(spec), scratch=home) as source,
+                    of_source(source, what="image", scratch=home) as view,
+                ):
+                    tree, message = look(view, home), ""
+            except OverlayError as exc:
+                _check_message(exc.message, exc.hint)
+                tree, message = None, exc.message
+            outcomes.append(Outcome(tree, message, _memory("VmHWM") - began))
+        return outcomes[0], outcomes[1]
+
+    try:
+        found: tuple[Outcome, Outcome] = apart(work)
+        return found
+    finally:
+        remove_path(home)
+
+
+def _viewed(view: ImageView, _: Path) -> dict[str, str]:
+    found = {}
+    for path, entry in view.walk():
+        body = entry.target
+        if entry.kind is Kind.FILE:
+            with view.open(path) as stream:
+                while len(body) <= 64 and (piece := stream.read(65)):
+                    body += piece
+                body = body[:65]
+        found[path.decode("utf-8", "surrogateescape")] = described(
+            str(entry.kind),
+            stat.S_IMODE(entry.mode),
+            (entry.uid, entry.gid),
+            entry.rdev,
+            entry.mtime_ns,
+            entry.nlink,
+            body,
+            entry.size,
+            view.xattrs(path, follow=False),
+        )
+    view.verify()
+    return _without_root(found)
+
+
+def _extracted(view: ImageView, home: Path) -> dict[str, str]:
+    folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    extract(view, b"/", folder, b"tree", Kept(owner=False))
+    return {}
+
+
+def _without_root(found: dict[str, str]) -> dict[str, str]:
+    if found[""] == "dir":
+        del found[""]
+    return found
+
+
 def tree_of(image: StoredImage, fmt: Format) -> dict[str, str]:
     """All that a mount of *image* shows, but for the root itself where that is as usual."""
     lowers = tuple(layer.path for layer in reversed(image.layers))
@@ -211,9 +297,7 @@ def tree_of(image: StoredImage, fmt: Format) -> dict[str, str]:
                     assert child is not None
                     text = name.decode("utf-8", "surrogateescape")
                     left.append((f"{path}/{text}" if path else text, child))
-        if found[""] == "dir":
-            del found[""]
-        return found
+        return _without_root(found)
     finally:
         fs.close()
 
@@ -270,31 +354,43 @@ def _memory(key: str) -> int:
 # -- the command ----------------------------------------------------------------------------
 
 
-def by_command(ground: Ground, spec: Path | str, *arguments: str | Path) -> tuple[int, str, int]:
+def by_command(
+    ground: Ground, env: Mapping[str, str], *arguments: str | Path
+) -> tuple[int, str, int]:
     """Exit code, stderr and the most memory of ``pyoverlay ARGUMENTS``, with its own store."""
+    environment = os.environ | {
+        "PYOVERLAY_ROOT": str(ground.base / "store"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
     with (ground.base / "stderr").open("w+b") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "overlayfs", *arguments],
+            [
+                *(sys.executable, "-c", _LAUNCH, ground.base / "memory"),
+                *(sys.executable, "-m", "overlayfs", *arguments),
+            ],
             cwd=ground.base,
-            env=os.environ
-            | {
-                "PYOVERLAY_ROOT": str(ground.base / "store"),
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-            },
+            env=environment | env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
+            start_new_session=True,
         )
-        limit = time.monotonic() + SECONDS
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            if time.monotonic() > limit:
-                process.kill()
-                process.wait()
-                raise AssertionError(f"not done after {SECONDS} s: {spec}")
-            select.select([], [], [], 0.01)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        try:
+            code = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
         errors.seek(0)
-        return process.returncode, errors.read().decode(), usage.ru_maxrss << 10
+        said = errors.read().decode("utf-8", "backslashreplace")
+    return code, said, int((ground.base / "memory").read_text()) << 10
+
+
+# A process begins with what its parent had in memory, so the parent is a small one.
+_LAUNCH = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+with open(sys.argv[1], "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""

@@ -7,16 +7,7 @@ import pytest
 from overlayfs.union.names import Format
 from tests.hostile.case import Case, Ground
 from tests.hostile.corpus.every import CASES
-from tests.hostile.doors import MEMORY, in_store
-from tests.support.tree import snapshot
-
-
-def inodes(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Which files are there, and when each was changed in any way."""
-    return {
-        str(path): (path.lstat().st_ino, path.lstat().st_nlink, path.lstat().st_ctime_ns)
-        for path in [folder, *folder.rglob("*")]
-    }
+from tests.hostile.doors import MEMORY, in_store, untouched
 
 
 @pytest.mark.parametrize("fmt", [Format.KERNEL, Format.USER], ids=str)
@@ -25,9 +16,8 @@ def test_case(case: Case, fmt: Format, tmp_path: Path, needs_root: None) -> None
     ground = Ground.make(tmp_path / "ground")
     spec = case.build(ground)
     expected = case.expected(ground, fmt)
-    before = snapshot(ground.outside), inodes(ground.outside)
-    outcome = in_store(ground, spec, fmt, case.env)
-    assert (snapshot(ground.outside), inodes(ground.outside)) == before
+    with untouched(ground):
+        outcome = in_store(ground, spec, fmt, case.env)
     if isinstance(expected, str):
         assert outcome.tree is None, "it was taken"
         assert expected in outcome.message

@@ -6,6 +6,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from functools import cache
 
 from tests.hostile.blocks import END, block, entry
 from tests.hostile.case import Case, Ground, archive, file_of, stack
@@ -30,7 +31,12 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "zstd": lambda data: zstd.compress(data, 3),
     "xz": lambda data: lzma.compress(data, preset=1),
 }
-ZEROS = tar(file("zeros", bytes(64 * MB)))
+
+
+@cache
+def zeros() -> bytes:
+    """A layer of much."""
+    return tar(file("zeros", bytes(64 * MB)))
 
 
 def packed(
@@ -85,14 +91,14 @@ LOWER = (file("big", b"x" * (20 * MB)),)
 
 CASES = [
     *(
-        packed(f"bomb-{name}", lambda pack=pack: pack(ZEROS), lambda: ZEROS, says=TOO_MUCH)
+        packed(f"bomb-{name}", lambda pack=pack: pack(zeros()), zeros, says=TOO_MUCH)
         for name, pack in PACKERS.items()
     ),  # type: ignore[misc]
     *(
         packed(
             f"bomb-{name}-allowed",
-            lambda pack=pack: pack(ZEROS),
-            lambda: ZEROS,
+            lambda pack=pack: pack(zeros()),
+            zeros,
             env=LOOSE,
             tree={"zeros": f"file {64 * MB} bytes"},
         )
@@ -106,16 +112,16 @@ CASES = [
         ).given(TIGHT)
         for name, pack in PACKERS.items()
     ),  # type: ignore[misc]
-    packed("bomb-in-several-layers", lambda: gzip.compress(ZEROS), lambda: ZEROS, says=TOO_MUCH),
+    packed("bomb-in-several-layers", lambda: gzip.compress(zeros()), zeros, says=TOO_MUCH),
     archive(
         "bomb-of-the-oldest-archives",
-        lambda _: before_1_10([(v1_id(1), {}, gzip.compress(ZEROS))], {"a": {"1": v1_id(1)}}),
+        lambda _: before_1_10([(v1_id(1), {}, gzip.compress(zeros()))], {"a": {"1": v1_id(1)}}),
         says=TOO_MUCH,
     ).given(TIGHT),
     packed(
         "bomb-fills-the-disk",
-        lambda: ZEROS + b"\0" * MB,
-        lambda: ZEROS + b"\0" * MB,
+        lambda: zeros() + b"\0" * MB,
+        lambda: zeros() + b"\0" * MB,
         env=FULL,
         says="leaves too little free on the disk",
     ),
@@ -142,8 +148,8 @@ CASES = [
         says="not a readable tar",
     ),
     packed(
-        "layer-of-a-million-empty-members",
-        lambda: EMPTY * 1_000_000 + gzip.compress(LAYER),
+        "layer-of-many-empty-members",
+        lambda: EMPTY * 200_000 + gzip.compress(LAYER),
         lambda: LAYER,
         tree=TREE,
     ),

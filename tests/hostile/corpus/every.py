@@ -14,6 +14,7 @@ from tests.hostile.corpus import (
     numbers,
     paths,
     sparse,
+    tars,
     whiteouts,
 )
 
@@ -33,6 +34,7 @@ FAMILIES: dict[str, list[Case]] = {
         layouts,
         documents,
         bombs,
+        tars,
     )
 }
 CASES = [case for family in FAMILIES.values() for case in family]

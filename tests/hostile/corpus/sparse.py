@@ -69,12 +69,14 @@ CASES = [
     stack(
         "sparse-old-more-than-its-data",
         old(((0, 4096),), base256(4096), b"x" * 10),
-        says="f: unexpected end of data",
+        says="unexpected end of data",
     ),
     stack(
         "sparse-old-map-goes-on-for-ever",
-        old(((0, 0),), base256(20), b"", more=b"\1")[:-1024]
-        + (b"\0" * 504 + b"\1" + b"\0" * 7) * 40000,
+        lambda _: (
+            old(((0, 0),), base256(20), b"", more=b"\1")[:-1024]
+            + (b"\0" * 504 + b"\1" + b"\0" * 7) * 40000
+        ),
         says="bytes of headers",
     ),
     stack(
@@ -126,8 +128,8 @@ CASES = [
     form_01("sparse-0.1-no-numbers", "a,b", says="which is no number"),
     form_01("sparse-0.1-empty", "", tree="file " + "\0" * 20),
     form_01("sparse-0.1-huge", "0,10", 1 << 62, says="File too large"),
-    form_01("sparse-0.1-beyond-64-bits", "0,10", 1 << 65, says="f:"),
-    form_01("sparse-0.1-huge-piece", f"0,{HUGE}", 1 << 62, says="f: unexpected end of data"),
+    form_01("sparse-0.1-beyond-64-bits", "0,10", 1 << 65, says="a size of "),
+    form_01("sparse-0.1-huge-piece", f"0,{HUGE}", 1 << 62, says="unexpected end of data"),
     form_01(
         "sparse-0.1-piece-at-the-end-of-time", f"{(1 << 63) - 12},10", (1 << 63) - 1, says="f:"
     ),
