@@ -141,14 +141,14 @@ def in_store(
         before = _kept(store.root)
         os.environ |= env or {}
         os.write(memory, b"5")  # proc_pid_clear_refs(5): the highest is counted anew
-        began = _memory("VmRSS")
+        began = memory_of("VmRSS")
         try:
             outcome = Outcome(tree_of(_add(store, str(spec)), fmt), "")
         except OverlayError as exc:
             assert _kept(store.root) == before, "a refused image left something"
-            _check_message(exc.message, exc.hint)
+            check_message(exc.message, exc.hint)
             outcome = Outcome(None, exc.message)
-        taken = _memory("VmHWM") - began
+        taken = memory_of("VmHWM") - began
         assert not any((store.root / "tmp").iterdir()), "something stays in tmp/"
         assert not any((store.root / "scratch").iterdir()), "something stays in scratch/"
         assert tree_of(Store.open(store.root).image("known:1"), fmt)["known"] == "file known"
@@ -183,7 +183,7 @@ def _give(base: Path) -> None:
             path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
 
 
-def _check_message(message: str, hint: str) -> None:
+def check_message(message: str, hint: str) -> None:
     lines = message.split("\n")
     assert all(line.isprintable() for line in lines), repr(message)
     assert max(len(line) for line in lines) <= LINE, f"{len(message)} characters"
@@ -204,9 +204,9 @@ def in_view(
         memory = os.open("/proc/self/clear_refs", os.O_WRONLY)
         os.environ |= env or {}
         os.write(memory, b"5")
-        began = _memory("VmRSS")
+        began = memory_of("VmRSS")
         outcomes = []
-        for look in (_viewed, _extracted):
+        for look in (lambda view, _: looked_at(view), _extracted):
             try:
                 with (
                     open_image(str(spec), scratch=home) as source,
@@ -214,9 +214,9 @@ def in_view(
                 ):
                     tree, message = look(view, home), ""
             except OverlayError as exc:
-                _check_message(exc.message, exc.hint)
+                check_message(exc.message, exc.hint)
                 tree, message = None, exc.message
-            outcomes.append(Outcome(tree, message, _memory("VmHWM") - began))
+            outcomes.append(Outcome(tree, message, memory_of("VmHWM") - began))
         return outcomes[0], outcomes[1]
 
     try:
@@ -226,7 +226,7 @@ def in_view(
         remove_path(home)
 
 
-def _viewed(view: ImageView, _: Path) -> dict[str, str]:
+def looked_at(view: ImageView) -> dict[str, str]:
     found = {}
     for path, entry in view.walk():
         body = entry.target
@@ -344,7 +344,7 @@ def apart(work: Callable[[], Any]) -> Any:
     return value
 
 
-def _memory(key: str) -> int:
+def memory_of(key: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) << 10
