@@ -104,7 +104,7 @@ class Files(ABC):
 
     def named(self, path: str) -> str:
         """*path* in this archive, for a message."""
-        return f"{self.label}: {printable(path)}"
+        return f"{self.label}: {printable(path, 300)}"
 
     def missing(self, path: str) -> InvalidImage:
         """The error that *path* is not there."""

@@ -22,6 +22,8 @@ from overlayfs.printable import printable
 from overlayfs.union.attrs import Kind
 from overlayfs.union.names import Format
 
+# Of a path in a message.
+_SHOWN = 200
 # Beneath as many directories all of the parts are looked for, since each that is looked for by
 # and by waits for the one above.
 _DEPTH = 50
@@ -77,7 +79,9 @@ class Below:
             at = _Parts(_showing(at, known, name))
             known = known + b"/" + name if known else name
             self._found[known] = at
-        return next(iter(at), None)
+            if at.first() is None:
+                return None  # nor is there anything beneath
+        return at.first()
 
     def inode(self, path: bytes) -> Inode | None:
         """What *path* shows, without the data; None when it shows nothing."""
@@ -97,6 +101,9 @@ class _Parts:
         while at < len(self._known) or self._find():
             yield self._known[at]
             at += 1
+
+    def first(self) -> Layer | None:
+        return next(iter(self), None)
 
     def all(self) -> None:
         while self._find():
@@ -247,11 +254,13 @@ class _Work:
             self._link(here, path)
             return
         inode = self._below.inode(target)
-        where = f"{self._name}: {printable(path)}"
+        where = f"{self._name}: {printable(path, _SHOWN)}"
         if inode is None:
-            raise InvalidImage(f"{where}: a hard link to {printable(target)}, which is nowhere")
+            raise InvalidImage(
+                f"{where}: a hard link to {printable(target, _SHOWN)}, which is nowhere"
+            )
         if inode.kind is Kind.DIRECTORY:
-            raise InvalidImage(f"{where}: a hard link to the directory {printable(target)}")
+            raise InvalidImage(f"{where}: a hard link to the directory {printable(target, _SHOWN)}")
         source = self._below.first(target)
         assert source is not None
         self._copy(source, target, inode, path)

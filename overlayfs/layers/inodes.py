@@ -223,7 +223,7 @@ class UserInodes(Inodes):
 def _refused(
     place: xattrs.Place, name: bytes, value: bytes, exc: OSError
 ) -> OverlayError | OSError:
-    what = f"extended attribute {printable(name)} of {len(value)} bytes"
+    what = f"extended attribute {printable(name, 100)} of {len(value)} bytes"
     if exc.errno == errno.ENOSPC and os.statvfs(place).f_bavail:
         # ext4 has a block for all attributes of a file, and says so in this way.
         return OverlayError(

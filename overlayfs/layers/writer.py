@@ -117,7 +117,7 @@ class _Writer:
                 raise explain(exc, self._where(entry)) from exc
 
     def _where(self, entry: tarfile.TarInfo) -> str:
-        return f"{self._name}: {printable(entry.name[:200])}"
+        return f"{self._name}: {printable(entry.name, 200)}"
 
     def _members(self, blocks: Blocks) -> Iterator[tarfile.TarInfo]:
         # A file object that only knows the way forward makes this tarfile's stream mode,
@@ -287,7 +287,7 @@ class _Writer:
             try:
                 self._inodes.dress(fd, directory.inode or IMPLIED)
             except (OverflowError, OverlayError) as exc:
-                where = f"{self._name}: {printable(directory.path)}"
+                where = f"{self._name}: {printable(directory.path, 200)}"
                 raise InvalidImage(f"{where}: {printable(str(exc))}") from exc
         return Unpacked(
             self._entries,

@@ -281,7 +281,7 @@ class ArchivedPart:
                 self._streamed = True
                 return Later(self._stream(), start, size)
             self._tape = self._spooled()
-        what = f"{self._what}: {printable(path)}"
+        what = f"{self._what}: {printable(path, 300)}"
         return FileRange(os.dup(self._tape.fd), self._tape.start + start, size, what)
 
     def _spooled(self) -> FileTape:

@@ -58,5 +58,5 @@ def write_view(
             raise
         except OSError as exc:
             reason = exc.strerror or os.strerror(exc.errno or 0)
-            raise OverlayError(f"/{printable(path)}: {reason}") from exc
+            raise OverlayError(f"/{printable(path, 300)}: {reason}") from exc
     return left_out

@@ -98,7 +98,7 @@ def _failure(path: bytes, exc: OSError) -> OverlayError:
     hint = ""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "make room, or choose another place"
-    return OverlayError(f"/{printable(path)}: cannot be made: {exc.strerror}", hint=hint)
+    return OverlayError(f"/{printable(path, 300)}: cannot be made: {exc.strerror}", hint=hint)
 
 
 class _Work:

@@ -39,6 +39,9 @@ class _Lazy:
         """Take them all."""
         self._taken += self._source
 
+    def __bool__(self) -> bool:
+        return bool(self._taken)
+
 
 class ImageView(Closing):
     """The tree that a mount of the image shows, looked up and not mounted.
@@ -110,6 +113,8 @@ class ImageView(Closing):
                 if path[:cut] not in self._directories:
                     made = self._directories[path[:cut]] = _Lazy(self.showing(path[:cut]))
                     made.exhaust()
+                    if not made:
+                        return made  # nor is there anything beneath
             found = self._directories.setdefault(path, _Lazy(self.showing(path)))
         return found
 

@@ -73,7 +73,7 @@ class LayerTree(Tree):
             raise InvalidImage(f"{self._where(header.path)}: {reason}") from exc
 
     def _where(self, path: bytes) -> str:
-        return f"{self._what}: {printable(path[:200])}"
+        return f"{self._what}: {printable(path, 200)}"
 
     def _take(self, header: Header) -> None:
         kind_of = header.type
@@ -215,12 +215,12 @@ class LayerTree(Tree):
         found = below.lookup(target)
         if found is None:
             raise InvalidImage(
-                f"{self._where(path)}: a hard link to {printable(target)}, which is nowhere"
+                f"{self._where(path)}: a hard link to {printable(target, 200)}, which is nowhere"
             )
         part, entry = found
         if entry.is_dir:
             raise InvalidImage(
-                f"{self._where(path)}: a hard link to the directory {printable(target)}"
+                f"{self._where(path)}: a hard link to the directory {printable(target, 200)}"
             )
         number = -1 - len(brought)
         body = Body(Header(number, 0, 0, b"", path, b""), (part, target, entry))

@@ -148,6 +148,11 @@ CASES = [
         tree={("d/" * depth).rstrip("/"): "dir" for depth in range(1, 501)}
         | {"d/x": "file", "d/" * 500 + "f": "file 1 links=2", "h": "file 1 links=2"},
     ),
+    one(
+        "hard-link-to-nothing-far-away",
+        link("h", "d/" * 9000 + "f"),
+        says="d/d/d/d/d/d/d/d/\u2026, which is nowhere",
+    ),
     stack(
         "hard-links-to-lower-many-names",
         (file("f", b"1"),),
