@@ -100,7 +100,7 @@ class Adding:
 
     def _read(self, advance: Callable[[int], None]) -> None:
         self._allowance = Allowance(
-            sum(job.source.size for job in self._jobs), "the image", into=self._drafts
+            sum(job.source.size for job in self._jobs), "the image", into=self._paths.root
         )
         intake = Intake(self._format, advance, self._allowance)
         # The longest first, so that the last one to end did not begin last.
