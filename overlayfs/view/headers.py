@@ -158,6 +158,8 @@ class _Odd:
             sparse = tuple((offset, size) for offset, size in pieces if offset or size)
             end += sum(size for _, size in sparse)
             _check_map(sparse, info.size)
+            # More may be stored than the map has use for; of that the padding alone may lack.
+            end = max(end, following - _BLOCK + 1)
         elif info.isreg():
             end += info.size
         header = Header(
