@@ -56,7 +56,7 @@ CASES = [
     alone("layer-of-an-old-tar", block(at={257: bytes(8)}, name=b"f") + END, tree={"f": "file"}),
     alone("layer-of-gnu", block(at={257: b"ustar  \0"}, name=b"f") + END, tree={"f": "file"}),
     alone(
-        "layer-with-a-wrong-checksum",
+        "layer-with-a-wrong-header-sum",
         block()[:148] + b"0000001\0" + block()[156:] + END,
         says="not a readable tar",
     ),
