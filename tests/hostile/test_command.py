@@ -56,6 +56,27 @@ def test_mount(case: Case, tmp_path: Path, needs_root: None, needs_fuse: None) -
         remove_path(ground.base / "store")
 
 
+@pytest.mark.parametrize("case", CHOSEN[::4], ids=lambda case: case.name)
+def test_load(case: Case, tmp_path: Path, needs_root: None) -> None:
+    ground = Ground.make(tmp_path / "ground")
+    spec = case.build(ground)
+    expected = case.expected(ground, Format.KERNEL)
+    try:
+        with untouched(ground):
+            code, errors, memory = by_command(ground, case.env, "load", "-q", spec)
+        assert memory < COMMAND_MEMORY
+        assert "Traceback" not in errors
+        if isinstance(expected, str):
+            # Of several images all are taken, where `mount` wants to know which.
+            assert code == 0 if "several" in expected else expected in errors
+        else:
+            assert code == 0, errors
+        assert not any((ground.base / "store/tmp").iterdir())
+        assert not any((ground.base / "store/scratch").iterdir())
+    finally:
+        remove_path(ground.base / "store")
+
+
 def tree_below(root: Path) -> dict[str, str]:
     """All that a mount shows, but for the root itself where that is as usual."""
     found = {}
