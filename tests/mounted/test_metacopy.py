@@ -521,8 +521,8 @@ def test_data_that_is_gone_is_an_error_of_its_file_alone(stack: Stack) -> None:
         for name in ("d/gone", "d/file", "moved", "d/beneath/file"):
             path = mnt / name
             assert outcome(path.read_bytes) == "EIO"
-            assert outcome(lambda path=path: path.open("r+b")) == "EIO"  # type: ignore[misc]
-            assert outcome(lambda path=path: os.truncate(path, 5)) == "EIO"  # type: ignore[misc]
+            assert outcome(lambda path=path: path.open("r+b")) == "EIO"  # type: ignore[misc]  # mypy infers no lambda with a default
+            assert outcome(lambda path=path: os.truncate(path, 5)) == "EIO"  # type: ignore[misc]  # mypy infers no lambda with a default
             assert path.stat().st_blocks == 0
             assert path.stat().st_size > 0
             path.chmod(0o600)

@@ -93,7 +93,7 @@ CASES = [
     *(
         packed(f"bomb-{name}", lambda pack=pack: pack(zeros()), zeros, says=TOO_MUCH)
         for name, pack in PACKERS.items()
-    ),  # type: ignore[misc]
+    ),  # type: ignore[misc]  # mypy infers no lambda with a default
     *(
         packed(
             f"bomb-{name}-allowed",
@@ -103,7 +103,7 @@ CASES = [
             tree={"zeros": f"file {64 * MB} bytes"},
         )
         for name, pack in PACKERS.items()
-    ),  # type: ignore[misc]
+    ),  # type: ignore[misc]  # mypy infers no lambda with a default
     *(
         file_of(
             f"bomb-archive-{name}",
@@ -111,7 +111,7 @@ CASES = [
             says=TOO_MUCH,
         ).given(TIGHT)
         for name, pack in PACKERS.items()
-    ),  # type: ignore[misc]
+    ),  # type: ignore[misc]  # mypy infers no lambda with a default
     packed("bomb-in-several-layers", lambda: gzip.compress(zeros()), zeros, says=TOO_MUCH),
     archive(
         "bomb-of-the-oldest-archives",
