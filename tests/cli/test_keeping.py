@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -151,8 +152,9 @@ def test_nothing_is_loaded_when_one_is_for_no_machine_like_this(
 
 def test_what_podman_saves(pyoverlay: PyOverlay, several: Path, tmp_path: Path) -> None:
     """Several images through podman: the same ids and names as here."""
-    podman = ["podman", "--root", tmp_path / "p", "--runroot", tmp_path / "r"]
-    podman += ["--tmpdir", tmp_path / "t"]
+    # podman takes no runroot of more than 50 characters.
+    short = tempfile.mkdtemp(prefix="r", dir="/tmp")
+    podman = ["podman", "--root", tmp_path / "p", "--runroot", short, "--tmpdir", tmp_path / "t"]
     podman += ["--storage-driver=vfs", "--cgroup-manager=cgroupfs"]
     run(*podman, "load", "-q", "-i", several)
     run(*podman, "save", "-q", "-m", "-o", tmp_path / "saved.tar", "one:1", "localhost:5000/two:x")

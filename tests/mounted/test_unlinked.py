@@ -178,7 +178,7 @@ def test_descriptors_do_not_leak(stack: Stack) -> None:
         turn(mnt, 100)
         before = daemon.descriptors()
         turn(mnt, 10_000)
-        assert daemon.descriptors() <= before + 2
+        assert daemon.descriptors() <= before + 10
         held = [os.open(write(mnt / f"held{n}"), os.O_PATH) for n in range(100)]
         for n in range(100):
             (mnt / f"held{n}").unlink()
@@ -187,7 +187,7 @@ def test_descriptors_do_not_leak(stack: Stack) -> None:
             os.close(fd)
         # The kernel mixes its FORGETs with other requests.
         turn(mnt, 100)
-        assert daemon.descriptors() <= before + 2
+        assert daemon.descriptors() <= before + 10
     finally:
         daemon.unmount()
 

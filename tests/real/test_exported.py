@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,9 @@ def test_podman_imports_it(
     layout: Path, shop: object, pyoverlay: PyOverlay, tmp_path: Path
 ) -> None:
     pyoverlay.ok("export", "-o", tmp_path / "x.tar", f"{layout}:dense")
-    storage = ("podman", f"--root={tmp_path}/storage", f"--runroot={tmp_path}/run")
+    # podman takes no runroot of more than 50 characters.
+    short = tempfile.mkdtemp(prefix="r", dir="/tmp")
+    storage = ("podman", f"--root={tmp_path}/storage", f"--runroot={short}")
     run(*storage, "--storage-driver=vfs", "import", "--quiet", tmp_path / "x.tar", "localhost/flat")
     flat = f"containers-storage:[vfs@{tmp_path}/storage+{tmp_path}/run]localhost/flat"
     run("skopeo", "copy", "--quiet", flat, f"oci:{tmp_path}/flat:x")
