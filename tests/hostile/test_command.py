@@ -16,6 +16,10 @@ from tests.hostile.doors import COMMAND_MEMORY, LINE, MOST_LINES, by_command, de
 # Some of each family; all of them take a quarter of an hour.
 STEP = 1 if os.environ.get("PYOVERLAY_HOSTILE") == "all" else 8
 CHOSEN = [case for cases in FAMILIES.values() for case in cases[::STEP]]
+# Names that programs cannot reach, and attributes of ours that a mount has in their place.
+OTHERWISE_ON_A_MOUNT = frozenset({"path-longer-than-4096", "own-attributes"})
+# A warning, before it is refused for something else.
+SAYS_MORE = frozenset({"hard-link-to-fake-whiteout"})
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.name)
@@ -36,7 +40,10 @@ def test_mount(case: Case, tmp_path: Path, needs_root: None, needs_fuse: None) -
             finally:
                 if mounted:  # with our own, which waits until the daemon has ended
                     assert by_command(ground, {}, "umount", mountpoint)[0] == 0
-        lines = [line for line in errors.splitlines() if "pyoverlay: unpacking" not in line]
+        said = errors.splitlines()
+        lines = [line for line in said if not line.startswith("pyoverlay: unpacking")]
+        if case.name in SAYS_MORE:
+            del lines[0]
         assert memory < COMMAND_MEMORY
         assert "Traceback" not in errors
         assert max((len(line) for line in lines), default=0) <= LINE + len(str(spec))
@@ -49,7 +56,8 @@ def test_mount(case: Case, tmp_path: Path, needs_root: None, needs_fuse: None) -
             assert all(line.startswith("  ") for line in lines[1:])
         else:
             assert code == 0, errors
-            assert tree == expected
+            if case.name not in OTHERWISE_ON_A_MOUNT:
+                assert tree == expected
         assert not any((ground.base / "store/tmp").iterdir())
         assert not any((ground.base / "store/scratch").iterdir())
     finally:
@@ -111,6 +119,6 @@ def tree_below(root: Path) -> dict[str, str]:
                 for name in os.listxattr(place, follow_symlinks=False)
             },
         )
-    if found[""] == "dir":
+    if found[""].startswith("dir mtime=") or found[""] == "dir":  # of no layer, it is of now
         del found[""]
     return found
