@@ -15,7 +15,7 @@ from overlayfs.archive.choice import Choice, Found, choose, choose_all
 from overlayfs.archive.compression import Compression, decompressed, sniff
 from overlayfs.archive.directory import directory_images
 from overlayfs.archive.docker import is_v1, saved_images, v1_images
-from overlayfs.archive.files import DirectoryFiles, Files
+from overlayfs.archive.files import DirectoryFiles, Files, opened
 from overlayfs.archive.image import ArchivedImage, Contents
 from overlayfs.archive.limits import Allowance
 from overlayfs.archive.location import Location, Transport
@@ -143,7 +143,7 @@ def _unknown(_: Digest) -> Contents | None:
 
 def _open(path: Path, scratch: Path) -> Files:
     label = printable(str(path))
-    with _opened(path, label) as fd:
+    with opened(path, label) as fd:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             return DirectoryFiles(path, label)
         return _open_descriptor(fd, scratch, label)
@@ -158,18 +158,6 @@ def _open_descriptor(fd: int, scratch: Path, label: str) -> Files:
     except BaseException:
         os.close(tar)
         raise
-
-
-@contextmanager
-def _opened(path: Path, label: str) -> Iterator[int]:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise OverlayError(f"{label}: {exc.strerror}") from exc
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _is_packed(fd: int, label: str) -> bool:

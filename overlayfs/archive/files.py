@@ -4,7 +4,8 @@ import errno
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -55,6 +56,19 @@ class FileRange(Stream):
         if not self.closed:
             os.close(self._fd)
         super().close()
+
+
+@contextmanager
+def opened(path: Path, label: str) -> Iterator[int]:
+    """A descriptor of the file *path*, called *label* in the OverlayError if it cannot be."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise OverlayError(f"{label}: {exc.strerror}") from exc
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class Files(ABC):

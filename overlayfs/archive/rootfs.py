@@ -5,12 +5,12 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from overlayfs.archive.compression import decompressed
-from overlayfs.archive.files import FileRange
+from overlayfs.archive.files import FileRange, opened
 from overlayfs.archive.limits import Allowance
 from overlayfs.archive.writing.folder import write_folder
 from overlayfs.archive.writing.output import FileSink, refused
@@ -70,7 +70,7 @@ def root_tar(
     """
     label = "stdin" if isinstance(source, int) else printable(str(source))
     left_out: list[bytes] = []
-    with _opened(source, label) as fd:
+    with nullcontext(source) if isinstance(source, int) else opened(source, label) as fd:
         mode = os.fstat(fd).st_mode
         if stat.S_ISREG(mode) and not isinstance(source, int):
             yield _found(fd, label), left_out
@@ -124,21 +124,6 @@ def _copy(fd: int, sink: FileSink, label: str) -> None:
         if not piece:
             return
         sink.write(piece)
-
-
-@contextmanager
-def _opened(source: Path | int, label: str) -> Iterator[int]:
-    if isinstance(source, int):
-        yield source
-        return
-    try:
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise OverlayError(f"{label}: {exc.strerror}") from exc
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 @contextmanager

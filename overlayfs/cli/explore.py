@@ -91,16 +91,16 @@ def subject(root: Path | None, text: str, platform: Platform | None) -> "Iterato
         return
     with opened(root, text, platform) as found:
         if isinstance(found, StoredImage):
-            yield _stored(Store.open(root), found, text)
+            yield _stored(found, text)
         else:
             yield _archived(found, text)
 
 
-def _stored(store: Store, image: StoredImage, title: str) -> "Subject":
+def _stored(image: StoredImage, title: str) -> "Subject":
     from overlayfs.tui.subject import Subject
     from overlayfs.view.opening import of_stored
 
-    view = partial(of_stored, image, store.format)
+    view = partial(of_stored, image)
     steps = paired(image.config.history, _layers_of(image))
     return Subject(title, steps, view, image.config)
 

@@ -85,7 +85,7 @@ def command(
     With LAYER, a number from 1 for the base, list the paths that this layer changes.
     """
     with opened(root, image, platform_of(platform)) as found:
-        view, config = view_of(found, root, image)
+        view, config = view_of(found, image)
         layers = facts_of(config, found)
         if number is not None and not 1 <= number <= len(layers):
             raise OverlayError(f"{image}: no layer {number}, as it has {len(layers)}")

@@ -77,20 +77,18 @@ def described(
 ) -> "Iterator[tuple[ImageView, ImageConfig]]":
     """The files of the image *image*, and its configuration; otherwise as ``opened``."""
     with opened(root, image, platform) as found:
-        view, config = view_of(found, root, image)
+        view, config = view_of(found, image)
         with view:
             yield view, config
 
 
-def view_of(
-    found: "StoredImage | ImageSource", root: Path | None, image: str
-) -> "tuple[ImageView, ImageConfig]":
-    """The files of what ``opened`` gave for *root* and *image*, and its configuration."""
+def view_of(found: "StoredImage | ImageSource", image: str) -> "tuple[ImageView, ImageConfig]":
+    """The files of what ``opened`` gave for *image*, and its configuration."""
     from overlayfs.image.config import ImageConfig
     from overlayfs.view import opening
 
     if isinstance(found, StoredImage):
-        return opening.of_stored(found, Store.open(root).format), found.config
+        return opening.of_stored(found), found.config
     what = printable(image)
     config = ImageConfig.parse(found.config, f"{what}: configuration")
     return opening.of_source(found, what=what, scratch=scratch()), config

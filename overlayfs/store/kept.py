@@ -12,6 +12,7 @@ from overlayfs.image.digest import Digest
 from overlayfs.image.manifest import Manifest
 from overlayfs.image.source import Closing
 from overlayfs.store.paths import Paths
+from overlayfs.union.names import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,17 @@ class StoredLayer:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image in the store; *layers* base first, *id* the digest of its configuration."""
+    """An image in the store; *layers* base first, *id* the digest of its configuration.
+
+    *format* is that of the layers' directories.
+    """
 
     names: tuple[str, ...]
     id: Digest
     manifest: Descriptor
     config: ImageConfig
     layers: tuple[StoredLayer, ...]
+    format: Format
 
 
 @dataclass(frozen=True, slots=True)

@@ -410,6 +410,7 @@ class Store:
             called(descriptor, None),
             kept.parsed,
             tuple(layers),
+            self.format,
         )
 
 

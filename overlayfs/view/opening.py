@@ -42,11 +42,12 @@ def of_layers(layers: "Sequence[LayerSource]", *, what: str, scratch: Path) -> I
     return ImageView(parts)
 
 
-def of_stored(image: "StoredImage", fmt: "Format") -> ImageView:
-    """The image *image* of a store in the format *fmt*, from its unpacked layers."""
+def of_stored(image: "StoredImage") -> ImageView:
+    """The image *image* of a store, from its unpacked layers."""
     if not image.layers:
         return of_layers((), what="", scratch=Path())
-    return _unpacked([(layer.path, layer.diff_id) for layer in image.layers], fmt, None)
+    layers = [(layer.path, layer.diff_id) for layer in image.layers]
+    return _unpacked(layers, image.format, None)
 
 
 def of_mount(record: "Record") -> ImageView:

@@ -35,7 +35,7 @@ def opened(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Iter
             if request.param == "archive":
                 view = of_source(source, what="image", scratch=store.scratch)
             else:
-                view = of_stored(store.add(source), store.format)
+                view = of_stored(store.add(source))
             return stack.enter_context(view)
 
         yield of

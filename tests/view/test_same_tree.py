@@ -60,7 +60,7 @@ def test_random_images(
         roots = roots[opaque[-1] if opaque else 0 :]
         with kernel_mounted(roots, tmp_path) as merged:
             mounted = snapshot(merged)
-        with of_stored(image, store.format) as view:
+        with of_stored(image) as view:
             assert not differences(mounted, view_snapshot(view)), f"stored, seed {seed}"
         assert not differences(mounted, looked_up(archive, store.scratch)), f"seed {seed}"
     assert refused < 20
