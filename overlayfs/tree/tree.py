@@ -75,7 +75,7 @@ class Tree:
         # number of the file: who has forgotten the file must not count them again.
         self.hidden: dict[int, set[tuple[int, bytes]]] = {}
         self.indexed = Indexed(upper, self.numbers)
-        # Gives a lower name of a file in the upper layer a name there: see CopyUp.
+        # Gives a lower name of a file in the upper layer a name there: see Copies.
         self.adopt: Callable[[Node, Name], None] = _no_upper
 
     def close(self) -> None:
