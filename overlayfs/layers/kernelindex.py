@@ -111,6 +111,15 @@ class KernelIndex:
         """The entry of the copy of *inode* of a lower layer."""
         return self._by_source.get((layer.device, inode))
 
+    @staticmethod
+    def has_had(place: xattrs.Place) -> bool:
+        """Whether the file at *place* is a copy that an index has, or has had.
+
+        When it has it no more, what it was made of is gone, and the inode of that may be used
+        by another file; a file handle would tell these apart.
+        """
+        return xattrs.get(place, _ORIGIN) is not None
+
     def links(self, entry: Entry) -> int:
         """How many names the copy has, those that only lower layers have among them."""
         return self._on_disk(entry) + entry.extra

@@ -176,8 +176,11 @@ class Loading:
             number, layer = entry.number, upper
         elif not parts and kind is not Kind.DIRECTORY and upper is not None:
             number = upper.origin(fd, name) or 0
+            index = self._tree.indexed.index
             if number in self._tree.indexed:
                 number = 0  # a copy that was made without the index
+            elif number and index is not None and index.has_had(fds.beneath(fd, name)):
+                number = 0
         if not number:
             # A directory keeps the number of its topmost lower part through copy-up.
             if parts:
